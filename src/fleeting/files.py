@@ -1,0 +1,67 @@
+"""Files that are either whole or absent: written to a temporary name beside the target, then renamed."""
+
+import os
+import secrets
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleeting.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` when the block ends well.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written; nothing half-written stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder, "
+            "then run the same command again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`text` as UTF-8 under `path`, whole or not at all. Raises `UserError` where it cannot be written."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Arrays as one uncompressed .npz under `path`, whole or not at all, without pickle.
+
+    Raises:
+        UserError: it cannot be written.
+        ValueError: an array holds Python objects.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz.
+
+    Raises:
+        UserError: the file is not a whole .npz.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: want a whole .npz file, got {error}; delete it and run again") from error

@@ -1,0 +1,149 @@
+"""Views packed into memory-mapped arrays, one file an array, without labels."""
+
+from __future__ import annotations
+
+import copyreg
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleeting import files
+from fleeting.errors import UserError
+from fleeting.records import Array, Samples, View
+
+_INDEX = "index.json"
+
+
+def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[str, tuple[str, ...]]) -> Samples:
+    """Writes the views of all clips and opens the result.
+
+    Args:
+        folder: made if absent; ``index.json`` is written last, so a folder without it is unfinished.
+        views: clip key -> its views, as `inputs.<i>.make` returns them.
+        channels: array name -> channel names, as `inputs.<i>.channels` promises them.
+
+    Returns:
+        All views, in the order given, unlabelled.
+
+    Raises:
+        UserError: no views; an array is missing, has another shape than its like, or is not finite; disk full.
+    """
+    flat = [(key, view) for key, clip_views in views.items() for view in clip_views]
+    if not flat:
+        raise UserError("want at least one view to pack, got none; every clip was dropped, see the reasons above")
+    for name in channels:
+        _write_array(folder / f"{name}.npy", name, flat)
+    index = {
+        "keys": [key for key, _ in flat],
+        "views": [view.name for _, view in flat],
+        "train_only": [view.train_only for _, view in flat],
+        "channels": {name: list(names) for name, names in channels.items()},
+    }
+    files.write_text(folder / _INDEX, json.dumps(index))
+    return read(folder)
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether `pack` finished there."""
+    return (folder / _INDEX).is_file()
+
+
+def read(folder: Path) -> Samples:
+    """All packed views of a folder, memory-mapped.
+
+    Raises:
+        UserError: the folder holds no finished pack.
+    """
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        x = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in index["channels"]}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: want packed samples, got {error}; run prepare or run again") from error
+    return Samples(
+        folder=folder,
+        keys=np.array(index["keys"]),
+        views=np.array(index["views"]),
+        train_only=np.array(index["train_only"], dtype=bool),
+        x=x,
+        channels={name: tuple(names) for name, names in index["channels"].items()},
+        rows=np.arange(len(index["keys"])),
+    )
+
+
+def reopen(folder: Path, rows: Array, y: Array | None, classes: int) -> Samples:
+    """The selection `rows` of a packed folder; how a pickled `Samples` comes back."""
+    return replace(read(folder), rows=rows, y=y, classes=classes)
+
+
+def training(samples: Samples, labels: Mapping[str, int], classes: int) -> Samples:
+    """The views of the labelled clips, `train_only` ones included, with their classes.
+
+    Raises:
+        UserError: a labelled clip has no view.
+    """
+    rows = _rows(samples, labels, test=False)
+    y = np.array([labels[str(key)] for key in samples.keys[rows]], dtype=np.int64)
+    return replace(samples, rows=rows, y=y, classes=classes)
+
+
+def testing(samples: Samples, keys: Iterable[str]) -> Samples:
+    """The views of the clips that are tested: no `train_only` views, no labels.
+
+    Raises:
+        UserError: a clip has no view.
+    """
+    return replace(samples, rows=_rows(samples, set(keys), test=True), y=None, classes=0)
+
+
+def take(samples: Samples, positions: Array) -> Samples:
+    """A part of a selection, by positions inside it."""
+    y = None if samples.y is None else samples.y[positions]
+    return replace(samples, rows=samples.rows[positions], y=y)
+
+
+def shapes(samples: Samples) -> dict[str, tuple[int, ...]]:
+    """Array name -> shape of one view."""
+    return {name: tuple(array.shape[1:]) for name, array in samples.x.items()}
+
+
+def _rows(samples: Samples, keys: Iterable[str], test: bool) -> Array:
+    wanted = np.array(sorted(keys))
+    missing = np.setdiff1d(wanted, samples.keys[samples.rows])
+    if len(missing):
+        raise UserError(f"want a view of every clip, got none of {missing[0]} ({len(missing)} such); prepare again")
+    chosen = np.isin(samples.keys[samples.rows], wanted)
+    if test:
+        chosen &= ~samples.train_only[samples.rows]
+    return np.asarray(samples.rows[chosen], dtype=np.int64)
+
+
+def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> None:
+    first = np.asarray(flat[0][1].x[name])
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (len(flat), *first.shape)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for key, view in flat:
+            stream.write(_checked(key, name, view, first).tobytes())
+
+
+def _checked(key: str, name: str, view: View, first: Array) -> Array:
+    array = np.ascontiguousarray(view.x[name])
+    if (array.shape, array.dtype) != (first.shape, first.dtype):
+        raise UserError(
+            f"{key}: want {name} of shape {first.shape} ({first.dtype}) like the other clips, "
+            f"got {array.shape} ({array.dtype}); give the input one size"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"{key}: want finite {name}, got NaN or infinity; look at the clip's frames")
+    return array
+
+
+def _reduce(samples: Samples) -> tuple[Any, ...]:
+    return reopen, (samples.folder, samples.rows, samples.y, samples.classes)
+
+
+copyreg.pickle(Samples, _reduce)
