@@ -1,0 +1,1 @@
+"""Corpora: one module a corpus, with `INFO`, `load` and `write_standin`."""

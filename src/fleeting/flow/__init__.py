@@ -1,0 +1,1 @@
+"""Optical flow methods: one module each, with `Options` and `flow`."""

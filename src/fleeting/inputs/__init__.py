@@ -1,0 +1,1 @@
+"""Model inputs: one module each, with `Options`, `channels`, `plan` and `make`."""

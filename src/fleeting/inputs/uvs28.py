@@ -1,0 +1,150 @@
+"""u, v and strain between onset and apex at 28 x 28, of the whole face or composed of four facial areas.
+
+The input of STSTNet (Liong et al., FG 2019) and HTNet (Wang et al., Neurocomputing 2024). HTNet's paper crops
+areas of 14 x 14 around both eyes and both mouth corners and puts them together as [[left eye, right eye],
+[left lip, right lip]]; "left" is the picture's left here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from fleeting import motion
+from fleeting.errors import UserError
+from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
+
+SIDE = 28
+# Where HTNet's published code puts eyes, nose and mouth corners, as (x, y) on the 28 x 28 picture, when its face
+# detector finds nothing there, which is nearly always.
+CENTRES = ((9.53, 11.06), (21.40, 10.92), (15.38, 17.38), (10.26, 22.12), (20.58, 22.26))
+# number of landmarks -> points whose means are left eye, right eye, nose, left and right mouth corner
+_FIVE: dict[int, tuple[tuple[int, ...], ...]] = {
+    5: ((0,), (1,), (2,), (3,), (4,)),
+    68: (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),
+    468: ((33, 133), (362, 263), (1,), (61,), (291,)),
+    478: ((33, 133), (362, 263), (1,), (61,), (291,)),
+}
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """How the picture is made.
+
+    Attributes:
+        areas: "whole" face; four areas around "landmarks" of the apex frame (the paper); four areas around the
+            "constant" centres of HTNet's code, the only ones that published 28 x 28 flow allows.
+        axes: "xy" crops with x as column; "code" with x as row, as HTNet's code does: the same four areas in
+            another order, [[left eye, left lip], [right eye, right lip]].
+        crop: side of an area in pixels of the 28 x 28 picture, even; the input is 2 crop x 2 crop. Areas
+            beyond 14 overlap (HTNet, Table 4: block size = crop / 2).
+        third: "strain" (the paper), or the "magnitude" of (u, v), as HTNet's code has it for CAS(ME)^3; of
+            published min-max scaled flow it is that of (u, v) minus their medians.
+        scale: "minmax255": each channel to 0..255 by its own minimum and maximum before cropping (both
+            published codes); "px": flow in pixels of the 28 x 28 picture.
+    """
+
+    areas: Literal["whole", "landmarks", "constant"] = "whole"
+    axes: Literal["xy", "code"] = "xy"
+    crop: int = Field(14, ge=2, le=SIDE, multiple_of=2)
+    third: Literal["strain", "magnitude"] = "strain"
+    scale: Literal["minmax255", "px"] = "minmax255"
+
+
+def channels(options: Options) -> dict[str, tuple[str, ...]]:
+    """``{"flow": (u, v, strain)}``, the names ending in 255 where the channels are min-max scaled."""
+    suffix = "255" if options.scale == "minmax255" else ""
+    return {"flow": (f"u{suffix}", f"v{suffix}", f"{options.third}{suffix}")}
+
+
+def plan(moment: Moment, options: Options) -> Plan:
+    """The pair (onset, apex), and the apex frame where landmarks are wanted.
+
+    Raises:
+        UserError: the moment has no apex.
+    """
+    if moment.apex is None:
+        raise UserError("want a moment with an apex for uvs28, got none; choose a spotter that finds one")
+    frames = (moment.apex,) if options.areas == "landmarks" else ()
+    return Plan(frames=frames, pairs=((moment.onset, moment.apex),))
+
+
+def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> list[View]:
+    """One view, ``{"flow": (3, S, S) float32}`` with S = 28 (whole) or 2 crop (areas).
+
+    Args:
+        face: with landmarks of the aligned picture where `areas` is "landmarks".
+        flows: of the planned pair.
+
+    Raises:
+        UserError: min-max scaled flow is asked for in pixels, or the landmarks are missing or of an unknown kind.
+    """
+    (pair,) = plan(_moment(face), options).pairs
+    picture = _scaled(_picture(flows[pair], options, face.clip.key), options)
+    if options.areas != "whole":
+        picture = _compose(picture, _centres(face, pair[1], flows[pair].uv.shape, options), options)
+    return [View(name="apex", x={"flow": np.ascontiguousarray(picture, dtype=np.float32)})]
+
+
+def _moment(face: FaceClip) -> Moment:
+    if face.moment is None:
+        raise UserError(f"{face.clip.key}: want a moment, got none; choose a spotter that finds one")
+    return face.moment
+
+
+def _picture(field: FlowField, options: Options, key: str) -> Array:
+    """(3, 28, 28): u, v and the third channel."""
+    if field.unit == "minmax":
+        if options.scale == "px":
+            raise UserError(
+                f"{key}: want flow in pixels, got published min-max scaled flow; set input.scale = 'minmax255'"
+            )
+        uv = np.stack([motion.resize_map(component, SIDE, SIDE) for component in field.uv])
+        centred = uv - np.median(uv, axis=(1, 2), keepdims=True)
+    else:
+        uv = centred = motion.resize(field.uv, SIDE, SIDE)
+    if options.third == "magnitude":
+        third = motion.magnitude(centred)
+    elif field.strain is not None:
+        third = motion.resize_map(field.strain, SIDE, SIDE)
+    else:
+        third = motion.resize_map(motion.strain(field.uv), SIDE, SIDE)
+    return np.concatenate([uv, third[None]])
+
+
+def _scaled(picture: Array, options: Options) -> Array:
+    if options.scale == "px":
+        return picture
+    low, high = picture.min(axis=(1, 2), keepdims=True), picture.max(axis=(1, 2), keepdims=True)
+    # a channel without any motion has no range: it becomes 0, not NaN
+    return np.asarray(255 * (picture - low) / np.where(high > low, high - low, 1))
+
+
+def _centres(face: FaceClip, apex: int, shape: tuple[int, ...], options: Options) -> Array:
+    """(5, 2) points (x, y) on the 28 x 28 picture."""
+    if options.areas == "constant":
+        return np.array(CENTRES)
+    if face.landmarks is None or face.landmarks.shape[1] not in _FIVE:
+        got = "none" if face.landmarks is None else f"{face.landmarks.shape[1]} points"
+        raise UserError(
+            f"{face.clip.key}: want landmarks of {sorted(_FIVE)} points, got {got}; set input.areas = 'constant' "
+            "for published flow, or choose a face tracker"
+        )
+    points = face.landmarks[apex]
+    five = np.stack([points[list(group)].mean(axis=0) for group in _FIVE[len(points)]])
+    return np.asarray(five * (SIDE / shape[2], SIDE / shape[1]))
+
+
+def _compose(picture: Array, centres: Array, options: Options) -> Array:
+    """(3, 2 crop, 2 crop): the areas around points 0, 1, 3 and 4, clamped to lie inside."""
+    half = options.crop // 2
+    corners = np.clip(centres, half, SIDE - half).astype(int) - half
+    if options.axes == "xy":
+        corners = corners[:, ::-1]
+    left_eye, right_eye, _, left_lip, right_lip = (
+        picture[:, row : row + options.crop, column : column + options.crop] for row, column in corners
+    )
+    top, bottom = np.concatenate([left_eye, right_eye], axis=2), np.concatenate([left_lip, right_lip], axis=2)
+    return np.concatenate([top, bottom], axis=1)

@@ -1,0 +1,1 @@
+"""Protocols: one module each, with `Options`, `classes`, `label` and `folds`."""

@@ -1,0 +1,1 @@
+"""Spotters: one module each, with `Options`, `LOOKS` and `locate`."""
