@@ -1,0 +1,414 @@
+"""UF1, UAR, accuracy and macro precision: pure functions of labels and of confusion matrices.
+
+Conventions
+
+* A label is an integer in [0, C). Words are turned into integers before they come here.
+* A confusion matrix is (C, C) counts: **rows are the truth, columns the prediction**. Every score takes
+  (..., C, C) and returns (...,); the leading axes are folds, subjects, seeds or resamples.
+* Scores are measured on *pooled* counts: sum the matrices of the folds, then score. Never average the scores
+  of folds.
+* UF1, UAR and macro precision are means over the classes that **occur in the truth** (row sum > 0). An
+  absent class is skipped, also when it was predicted: such a prediction still costs the true class a miss.
+* The precision of a class that occurs but is never predicted is 0.
+* No clips, no score: nan (None in `summary`).
+
+Source of UF1 and UAR: See et al., "MEGC 2019 - The Second Facial Micro-Expressions Grand Challenge", FG 2019.
+Every public function checks what it is given, then measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleeting.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+# --- what is asked of the input
+
+
+def check_classes(classes: int) -> None:
+    """Refuse a number of classes that is no whole number of at least 1.
+
+    Raises:
+        UserError: if it is anything else.
+    """
+    if isinstance(classes, bool) or not isinstance(classes, (int, np.integer)) or classes < 1:
+        raise UserError(f"classes: want a whole number of at least 1, got {classes!r}; give the protocol's")
+
+
+def check_labels(values: npt.ArrayLike, classes: int, name: str) -> Ints:
+    """Labels as a checked array.
+
+    Args:
+        values: (n,) integers in [0, classes).
+        classes: number of classes, at least 1.
+        name: what to call them in an error.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        UserError: for another shape, for values that are not integers, for a label out of range.
+    """
+    check_classes(classes)
+    labels = np.asarray(values)
+    if labels.ndim != 1:
+        raise UserError(f"{name}: want labels of shape (n,), got {labels.shape}; give one label a clip")
+    if labels.size and labels.dtype.kind not in "iu":
+        raise UserError(f"{name}: want integers, got {labels.dtype}; map words to 0..{classes - 1} first")
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise UserError(
+            f"{name}: want labels in 0..{classes - 1}, got {labels.min()}..{labels.max()}; "
+            "check the label map and the number of classes"
+        )
+    return labels.astype(np.int64)
+
+
+def check_groups(groups: Sequence[Any] | npt.NDArray[Any], n: int) -> tuple[list[str], Ints]:
+    """Group names as a sorted list and an index into it.
+
+    Args:
+        groups: (n,) names, text or integers; one a clip.
+        n: number of clips.
+
+    Returns:
+        names: the G different names, sorted as text.
+        index: (n,) int64 in [0, G), the group of each clip.
+
+    Raises:
+        UserError: if there are not n of them, or one is missing (None, nan, empty text).
+    """
+    if len(groups) != n:
+        raise UserError(f"groups: want {n} names, got {len(groups)}; give the subject of every row")
+    bad = [g for g in groups if not isinstance(g, (str, int, np.integer)) or g == ""]
+    if bad:
+        raise UserError(
+            f"groups: want a text or integer name for every clip, got {bad[0]!r} ({len(bad)} such); "
+            "fill in the subject of these rows"
+        )
+    names, index = np.unique(np.array([str(g) for g in groups], dtype=str), return_inverse=True)
+    return [str(name) for name in names], index.astype(np.int64)
+
+
+def check_matrix(matrix: npt.ArrayLike, name: str = "matrix") -> Floats:
+    """Confusion matrices as a checked array.
+
+    Args:
+        matrix: (..., C, C) counts, finite and not negative; rows truth, columns prediction.
+        name: what to call it in an error.
+
+    Returns:
+        (..., C, C) float64, in which whole counts are exact up to 2**53.
+
+    Raises:
+        UserError: for another shape, for values that are no numbers, negative or not finite.
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2] or counts.shape[-1] == 0:
+        raise UserError(f"{name}: want shape (..., C, C), got {counts.shape}; make it with metrics.confusion")
+    if counts.dtype.kind not in "iuf":
+        raise UserError(f"{name}: want numbers, got {counts.dtype}; make it with metrics.confusion")
+    counts = counts.astype(np.float64)
+    if not ((counts >= 0) & (counts < np.inf)).all():
+        raise UserError(f"{name}: want finite counts >= 0, got others; make it with metrics.confusion")
+    return counts
+
+
+def _check_weights(weights: npt.ArrayLike, n: int) -> Floats:
+    """(n,) whole numbers >= 0 (or booleans) as float64, else UserError."""
+    values = np.asarray(weights)
+    if values.shape != (n,):
+        raise UserError(f"weights: want shape ({n},), got {values.shape}; give one weight a clip")
+    if n and (values.dtype.kind not in "biu" or values.min() < 0):
+        raise UserError(
+            f"weights: want whole numbers >= 0, got {values.dtype}, or some below 0; "
+            "a weight says how often a clip is counted"
+        )
+    return values.astype(np.float64)
+
+
+def _check_pairs(true: npt.ArrayLike, pred: npt.ArrayLike, classes: int) -> tuple[Ints, Ints]:
+    """Checked true and predicted labels of equal length."""
+    truth, guess = check_labels(true, classes, "true"), check_labels(pred, classes, "pred")
+    if len(truth) != len(guess):
+        raise UserError(f"pred: want {len(truth)} labels as in true, got {len(guess)}; join them by clip")
+    return truth, guess
+
+
+# --- counting
+
+
+def confusion(
+    true: npt.ArrayLike,
+    pred: npt.ArrayLike,
+    classes: int,
+    weights: npt.ArrayLike | None = None,
+) -> Ints:
+    """Count predictions by true and predicted class.
+
+    Args:
+        true: (n,) integer labels in [0, classes).
+        pred: (n,) integer labels in [0, classes).
+        classes: number of classes C, at least 1.
+        weights: (n,) whole numbers >= 0, how often each clip is counted (a boolean mask will do); default 1.
+
+    Returns:
+        (C, C) int64, rows truth, columns prediction; all zero for n = 0.
+
+    Raises:
+        UserError: for other shapes, unequal lengths, labels out of range, weights that are no counts.
+    """
+    truth, guess = _check_pairs(true, pred, classes)
+    times = None if weights is None else _check_weights(weights, len(truth))
+    counts = np.bincount(truth * classes + guess, times, minlength=classes * classes)
+    return counts.astype(np.int64).reshape(classes, classes)
+
+
+def by_group(
+    true: npt.ArrayLike, pred: npt.ArrayLike, groups: Sequence[Any] | npt.NDArray[Any], classes: int
+) -> tuple[list[str], Ints]:
+    """Count predictions by group (subject), true and predicted class. The order of the rows has no effect.
+
+    Args:
+        true: (n,) integer labels in [0, classes).
+        pred: (n,) integer labels in [0, classes).
+        groups: (n,) names, text or integers. Subjects of several corpora need the corpus in the name.
+        classes: number of classes C, at least 1.
+
+    Returns:
+        names: the G group names, sorted as text.
+        matrices: (G, C, C) int64, one confusion matrix a group; their sum is `confusion` of all rows.
+
+    Raises:
+        UserError: as `confusion`; also for a group that is missing.
+    """
+    truth, guess = _check_pairs(true, pred, classes)
+    names, index = check_groups(groups, len(truth))
+    cells = (index * classes + truth) * classes + guess
+    counts = np.bincount(cells, minlength=len(names) * classes * classes)
+    return names, counts.astype(np.int64).reshape(len(names), classes, classes)
+
+
+# --- formulas on counts, for every caller that has hits and sums but no matrix
+
+
+def divide(top: npt.ArrayLike, bottom: npt.ArrayLike, empty: float) -> Floats:
+    """top / bottom, and `empty` where bottom is 0; shapes broadcast, no warning.
+
+    Args:
+        top: (...,) numbers.
+        bottom: (...,) numbers >= 0.
+        empty: the value where bottom is 0.
+
+    Returns:
+        (...,) float64; a numpy float where both are scalars.
+    """
+    over = np.asarray(bottom, dtype=np.float64)
+    out = np.full(np.broadcast_shapes(np.shape(top), over.shape), empty, dtype=np.float64)
+    np.divide(top, over, out=out, where=over > 0)
+    ratio: Floats = out[()]
+    return ratio
+
+
+def f1(hits: npt.ArrayLike, true: npt.ArrayLike, pred: npt.ArrayLike) -> Floats:
+    """F1 of a class, 2 TP / (2 TP + FP + FN) (MEGC 2019, UF1), from its counts.
+
+    Args:
+        hits: (...,) TP, clips of the class that were predicted as it.
+        true: (...,) TP + FN, clips of the class.
+        pred: (...,) TP + FP, predictions of the class.
+
+    Returns:
+        (...,) float64 in [0, 1]; 0 where the class is neither true nor predicted.
+    """
+    return divide(2 * np.asarray(hits), np.asarray(true) + np.asarray(pred), 0.0)
+
+
+def macro(scores: npt.ArrayLike, true: npt.ArrayLike) -> Floats:
+    """Mean over the classes that occur in the truth.
+
+    Args:
+        scores: (..., C) one score a class.
+        true: (..., C) clips of each class; classes with 0 are skipped whatever their score.
+
+    Returns:
+        (...,) float64; nan where no class occurs.
+    """
+    there = np.asarray(true) > 0
+    return divide(np.where(there, scores, 0.0).sum(-1), there.sum(-1), np.nan)
+
+
+# --- scores of confusion matrices
+
+
+def _sums(matrix: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Hits, clips and predictions of each class, three times (..., C)."""
+    counts = check_matrix(matrix)
+    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
+
+
+def uf1(matrix: npt.ArrayLike) -> Floats:
+    """Unweighted F1: mean of 2 TP / (2 TP + FP + FN) over the classes in the truth (MEGC 2019).
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        (...,) float64 in [0, 1], nan for an empty matrix; a numpy float for one matrix.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, pred = _sums(matrix)
+    return macro(f1(hits, true, pred), true)
+
+
+def uar(matrix: npt.ArrayLike) -> Floats:
+    """Unweighted average recall: mean of TP / N_c over the classes in the truth (MEGC 2019).
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        (...,) float64 in [0, 1], nan for an empty matrix; a numpy float for one matrix.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, _ = _sums(matrix)
+    return macro(divide(hits, true, 0.0), true)
+
+
+def accuracy(matrix: npt.ArrayLike) -> Floats:
+    """Share of clips that were predicted right, all classes together.
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        (...,) float64 in [0, 1], nan for an empty matrix; a numpy float for one matrix.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, _ = _sums(matrix)
+    return divide(hits.sum(-1), true.sum(-1), np.nan)
+
+
+def macro_precision(matrix: npt.ArrayLike) -> Floats:
+    """Mean of TP / (TP + FP) over the classes in the truth; a class never predicted has precision 0.
+
+    STSTNet's README prints this number as its UAR (.7605; its UAR is .7186).
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        (...,) float64 in [0, 1], nan for an empty matrix; a numpy float for one matrix.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, pred = _sums(matrix)
+    return macro(divide(hits, pred, 0.0), true)
+
+
+METRICS: dict[str, Callable[[npt.ArrayLike], Floats]] = {
+    "uf1": uf1,
+    "uar": uar,
+    "accuracy": accuracy,
+    "macro_precision": macro_precision,
+}
+"""The pooled scores by name: the names that statistics and reports use."""
+
+
+def per_class(matrix: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+    """F1, recall, precision and number of clips of each class.
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        f1, recall, precision: (..., C) float64 in [0, 1], nan for a class that is absent from the truth;
+        the precision of a class that occurs but is never predicted is 0. n: (..., C) int64 clips.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, pred = _sums(matrix)
+    there = true > 0
+    return {
+        "f1": np.where(there, f1(hits, true, pred), np.nan),
+        "recall": divide(hits, true, np.nan),
+        "precision": np.where(there, divide(hits, pred, 0.0), np.nan),
+        "n": true.astype(np.int64),
+    }
+
+
+def absent(matrix: npt.ArrayLike) -> Ints:
+    """Classes that do not occur in the truth, which UF1, UAR and macro precision skip.
+
+    Args:
+        matrix: (C, C) counts, rows truth.
+
+    Returns:
+        (A,) int64 class indices, ascending.
+
+    Raises:
+        UserError: as `check_matrix`; also for more than one matrix.
+    """
+    return np.flatnonzero(_one(matrix).sum(-1) == 0)
+
+
+def _one(matrix: npt.ArrayLike) -> Floats:
+    """One checked (C, C) matrix of whole counts."""
+    counts = check_matrix(matrix)
+    if counts.ndim != 2:
+        raise UserError(f"matrix: want one (C, C), got {counts.shape}; sum over the leading axes first")
+    if (counts % 1).any():
+        raise UserError("matrix: want whole counts, got fractions; make it with metrics.confusion")
+    return counts
+
+
+def _number(value: Any) -> float | None:
+    """A float for JSON, None for nan."""
+    return None if np.isnan(value) else float(value)
+
+
+def summary(matrix: npt.ArrayLike, names: Sequence[str]) -> dict[str, Any]:
+    """All scores of one confusion matrix, ready for JSON.
+
+    Args:
+        matrix: (C, C) whole counts, rows truth.
+        names: the C class names, all different, in the order of the labels.
+
+    Returns:
+        uf1, uar, accuracy, macro_precision (floats, None without clips), per_class {name: {f1, recall,
+        precision, n}} (None for an absent class, n = 0), confusion (C lists of C ints), n (clips) and absent
+        (names of the classes that are not in the truth).
+
+    Raises:
+        UserError: as `check_matrix`; also for more than one matrix, or names that do not fit it.
+    """
+    counts = _one(matrix)
+    if len(names) != len(counts) or len(set(names)) != len(names):
+        raise UserError(f"names: want {len(counts)} different names, got {list(names)}; name each class once")
+    values = per_class(counts)
+    classes: dict[str, dict[str, float | None]] = {}
+    for c, name in enumerate(names):
+        classes[name] = {key: _number(values[key][c]) for key in ("f1", "recall", "precision")}
+        classes[name]["n"] = int(values["n"][c])
+    return {
+        **{name: _number(metric(counts)) for name, metric in METRICS.items()},
+        "per_class": classes,
+        "confusion": counts.astype(np.int64).tolist(),
+        "n": int(counts.sum()),
+        "absent": [names[c] for c in absent(counts)],
+    }
