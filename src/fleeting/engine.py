@@ -1,0 +1,110 @@
+"""Runs fold tasks, in this process or in several; knows nothing of models."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleeting.errors import UserError
+from fleeting.records import FoldResult, FoldTask
+
+Execute = Callable[[FoldTask, Path], FoldResult]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task failed: one line, and the traceback where the fault is not the user's."""
+
+    message: str
+    details: str = ""
+
+
+def run(
+    execute: Execute, tasks: Sequence[FoldTask], folder: Path, jobs: int = 1
+) -> Iterator[tuple[FoldTask, FoldResult | Failure]]:
+    """Yields every task with its result or failure, in the order in which they finish.
+
+    A task that fails does not stop the others. Closing the iterator, or Ctrl-C, ends the workers at once; a
+    worker ends itself when this process dies.
+
+    Args:
+        execute: a module-level function (it is sent to the workers by name).
+        tasks: independent of one another.
+        folder: handed to `execute`.
+        jobs: processes; 1 runs here.
+
+    Raises:
+        UserError: a worker died (most often for lack of memory).
+    """
+    if jobs <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task, _tried(execute, task, folder)
+        return
+    yield from _in_processes(execute, tasks, folder, min(jobs, len(tasks)))
+
+
+def _tried(execute: Execute, task: FoldTask, folder: Path) -> FoldResult | Failure:
+    try:
+        return execute(task, folder)
+    except UserError as error:
+        return Failure(f"{task.name}: {error}")
+    except Exception as error:
+        return Failure(f"{task.name}: {type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _in_processes(
+    execute: Execute, tasks: Sequence[FoldTask], folder: Path, jobs: int
+) -> Iterator[tuple[FoldTask, FoldResult | Failure]]:
+    # spawn: a forked torch can hang in its thread pools
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pending: dict[Future[FoldResult | Failure], FoldTask] = {}
+    queue = iter(tasks)
+    try:
+        for task in queue:
+            pending[pool.submit(_tried, execute, task, folder)] = task
+            # one waiting task a worker is enough; the rest is handed out as results come in
+            if len(pending) >= 2 * jobs:
+                yield from _finished(pending)
+        while pending:
+            yield from _finished(pending)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "want every worker to live, got one that died (out of memory?); finished folds are kept, run the same "
+            "command again with fewer --jobs"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if pending:
+            for child in multiprocessing.active_children():
+                child.terminate()
+
+
+def _finished(
+    pending: dict[Future[FoldResult | Failure], FoldTask],
+) -> Iterator[tuple[FoldTask, FoldResult | Failure]]:
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
+        result = future.result()
+        yield pending.pop(future), result
+
+
+def _start_worker() -> None:
+    """Ctrl-C is the parent's to handle; a worker whose parent was killed ends itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Models: one module each, with `PAPER`, `Options`, `SMALL`, `RECIPE`, `INPUT` and `build`."""

@@ -1,0 +1,423 @@
+"""The run folder: its only reader and writer.
+
+=================== ==============================================================================================
+``run.toml``        first: resolved experiment, digests, versions, machine, counts, every dropped clip
+``clips.csv``       key, dataset, subject, clip, emotion, label, onset, apex, offset
+``folds.csv``       seed, fold, part, key: which clip a fold tests
+``tasks/``          one ``.npz`` a finished task (its presence means done), ``.error.txt`` for a failed one
+``predictions.csv`` assembled: one row a clip and seed, views voted, last epoch
+``lock``            one writer
+=================== ==============================================================================================
+
+Every file is written under a temporary name and renamed, so what is there is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tomli_w
+from filelock import FileLock, Timeout
+
+from fleeting import files, metrics, statistics
+from fleeting.errors import UserError
+from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SELECTIONS = ("last", "inner", "oracle")
+_CLIP_COLUMNS = ("key", "dataset", "subject", "clip", "emotion", "label", "onset", "apex", "offset")
+_FOLD_COLUMNS = ("seed", "fold", "part", "key")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One finished task as stored: voted class probabilities of each tested clip after every epoch.
+
+    Attributes:
+        keys: (N,) clips.
+        probs: (E, N, C), views already voted.
+        log: as in `FoldResult.log`.
+        seconds: wall time.
+    """
+
+    keys: Array
+    probs: Array
+    log: Mapping[str, Array]
+    seconds: float
+
+
+class Run:
+    """A run folder that exists.
+
+    Args:
+        folder: with a ``run.toml``.
+
+    Raises:
+        UserError: there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / "run.toml").is_file():
+            raise UserError(f"{folder}: want a run folder, found no run.toml there; give the folder of a run")
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """``run.toml`` as tables."""
+        return tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return str(self.header["experiment"]["name"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Class words in the order of their numbers."""
+        return list(self.header["classes"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """As in the experiment."""
+        return list(self.header["experiment"]["seeds"])
+
+    @cached_property
+    def clips(self) -> dict[str, dict[str, str]]:
+        """Key -> its row of ``clips.csv``."""
+        return {row["key"]: row for row in _read_csv(self.folder / "clips.csv")}
+
+    @cached_property
+    def folds(self) -> dict[tuple[int, str], dict[str, list[str]]]:
+        """(seed, fold) -> part -> tested keys."""
+        folds: dict[tuple[int, str], dict[str, list[str]]] = {}
+        for row in _read_csv(self.folder / "folds.csv"):
+            folds.setdefault((int(row["seed"]), row["fold"]), {}).setdefault(row["part"], []).append(row["key"])
+        return folds
+
+    def done(self) -> set[str]:
+        """Names of the finished tasks."""
+        return {path.stem for path in (self.folder / "tasks").glob("*.npz") if not path.name.startswith(".")}
+
+    def failed(self) -> dict[str, str]:
+        """Name of each failed task -> the first line of what went wrong."""
+        found = sorted((self.folder / "tasks").glob("*.error.txt"))
+        return {
+            path.name.removesuffix(".error.txt"): path.read_text(encoding="utf-8").partition("\n")[0] for path in found
+        }
+
+    def trace(self, task: str) -> Trace:
+        """A finished task.
+
+        Raises:
+            UserError: the file is missing or broken.
+        """
+        path = self.folder / "tasks" / f"{task}.npz"
+        stored = files.read_arrays(path)
+        rule = str(self.header["experiment"]["recipe"]["vote"])
+        keys, probs = _voted(stored["keys"], stored["probs"], rule)
+        log = {name.removeprefix("log_"): value for name, value in stored.items() if name.startswith("log_")}
+        return Trace(keys=keys, probs=probs, log=log, seconds=float(stored["seconds"]))
+
+    @cached_property
+    def traces(self) -> dict[tuple[int, str], Trace]:
+        """(seed, fold) -> trace, of the finished outer tasks."""
+        done = self.done()
+        named = {(seed, fold): task_name(fold, seed, None) for seed, fold in self.folds}
+        return {place: self.trace(name) for place, name in named.items() if name in done}
+
+    def inner_traces(self, seed: int, fold: str) -> list[Trace]:
+        """Traces of the inner tasks of a fold.
+
+        Raises:
+            UserError: the run has none, or one is not finished.
+        """
+        count = int(self.header["experiment"]["inner"])
+        if not count:
+            raise UserError(f"{self.folder}: want inner tasks for select 'inner', got none; run again with inner = 3")
+        return [self.trace(task_name(fold, seed, inner)) for inner in range(count)]
+
+    def labels(self, keys: Iterable[Any]) -> Array:
+        """(N,) classes of clips."""
+        number = {name: index for index, name in enumerate(self.classes)}
+        return np.array([number[self.clips[str(key)]["label"]] for key in keys], dtype=np.int64)
+
+
+def status(run: Run) -> dict[str, Any]:
+    """How far a run is: ``name, folder, all, done, failed: {task: reason}, seconds`` (of the finished tasks)."""
+    done = run.done()
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "all": run.header["counts"]["tasks"],
+        "done": len(done),
+        "failed": run.failed(),
+        "seconds": round(sum(run.trace(name).seconds for name in done), 3),
+    }
+
+
+def task_name(fold: str, seed: int, inner: int | None) -> str:
+    """The name of a task's file, without its ending."""
+    return FoldTask(fold=fold, seed=seed, inner=inner, train={}, valid={}, test=()).name
+
+
+def begin(
+    folder: Path,
+    header: Mapping[str, Any],
+    clips: Sequence[Clip],
+    labels: Mapping[str, str],
+    folds: Mapping[int, Sequence[Fold]],
+) -> Run:
+    """Makes a run folder, or opens one for resuming.
+
+    Args:
+        folder: new, empty, or of the same run.
+        header: ``run.toml``; must hold "digest", "experiment" and "classes".
+        clips: the surviving ones.
+        labels: key -> class word.
+        folds: seed -> folds.
+
+    Raises:
+        UserError: the folder holds another run (experiment or clips differ), or something that is no run.
+    """
+    rows = [_clip_row(clip, labels[clip.key]) for clip in clips]
+    tables = {**header, "clips_sha256": _clips_digest(rows)}
+    if (folder / "run.toml").is_file():
+        run = Run(folder)
+        for key, what in (("digest", "experiment"), ("clips_sha256", "clips or labels")):
+            if run.header[key] != tables[key]:
+                raise UserError(
+                    f"{folder}: want the same {what} to resume this run, got others "
+                    f"({_difference(run.header, tables)}); choose another --out, or delete the folder"
+                )
+        return run
+    if folder.exists() and any(path.name != "lock" for path in folder.iterdir()):
+        raise UserError(f"{folder}: want a new folder or a run, got a folder with other things; choose another --out")
+    _write_csv(folder / "clips.csv", _CLIP_COLUMNS, rows)
+    tested = [
+        {"seed": seed, "fold": fold.name, "part": part, "key": key}
+        for seed, of_seed in folds.items()
+        for fold in of_seed
+        for part, keys in fold.test.items()
+        for key in keys
+    ]
+    _write_csv(folder / "folds.csv", _FOLD_COLUMNS, tested)
+    files.write_text(folder / "run.toml", tomli_w.dumps(tables))
+    return Run(folder)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; the system frees it even when the process is killed.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder}: want to be the only writer, got a run that is going on; wait for it") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error}); choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write(folder: Path, result: FoldResult) -> None:
+    """Stores a finished task and forgets its earlier failure. Raises `UserError` where it cannot be written."""
+    arrays = {"keys": result.keys, "views": result.views, "probs": result.probs, "seconds": np.float64(result.seconds)}
+    arrays |= {f"log_{name}": value for name, value in result.log.items()}
+    files.write_arrays(folder / "tasks" / f"{result.task}.npz", arrays)
+    (folder / "tasks" / f"{result.task}.error.txt").unlink(missing_ok=True)
+
+
+def fail(folder: Path, task: FoldTask, message: str) -> None:
+    """Notes why a task failed; it is tried again on resume."""
+    files.write_text(folder / "tasks" / f"{task.name}.error.txt", message + "\n")
+
+
+def assemble(run: Run) -> Path:
+    """Writes ``predictions.csv`` from the finished tasks: last epoch, sorted by (seed, fold, key)."""
+    frame = table(run, "last")
+    text = io.StringIO()
+    frame.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
+    path = run.folder / "predictions.csv"
+    files.write_text(path, text.getvalue())
+    return path
+
+
+def table(run: Run, select: str = "last", by: str = "accuracy", ties: str = "latest") -> pd.DataFrame:
+    """Predictions under a selection rule, one row a clip and seed.
+
+    Args:
+        run: with at least one finished task.
+        select: "last" epoch; "inner": the epoch with the best pooled UF1 over the inner tasks of that fold and
+            seed, earliest on ties; "oracle": the best epoch per fold and part on the *test* labels.
+        by, ties: of the oracle: score ("accuracy" | "uf1") and tie rule ("latest" | "earliest").
+
+    Returns:
+        key, dataset, subject, clip, part, fold, seed, epoch, true, pred, p_<class>..., sorted by
+        (seed, fold, key).
+
+    Raises:
+        UserError: an unknown rule, inner tasks missing, or no finished task.
+    """
+    import pandas as pd
+
+    if select not in SELECTIONS:
+        raise UserError(f"want select to be one of {SELECTIONS}, got {select!r}")
+    rows = [
+        row
+        for (seed, fold), trace in run.traces.items()
+        for part, keys in run.folds[seed, fold].items()
+        for row in _part_rows(run, trace, seed, fold, part, keys, _chooser(run, select, by, ties))
+    ]
+    if not rows:
+        raise UserError(f"{run.folder}: want at least one finished task, got none; run the same command again")
+    return pd.DataFrame(rows).sort_values(["seed", "fold", "key"], ignore_index=True)
+
+
+def curve(run: Run, part: str) -> dict[int, Array]:
+    """Seed -> (E,) pooled UF1 of a part after every epoch that all its folds ran."""
+    curves = {}
+    for seed in run.seeds:
+        places = [
+            (place, trace) for place, trace in run.traces.items() if place[0] == seed and part in run.folds[place]
+        ]
+        if not places:
+            continue
+        epochs = min(len(trace.probs) for _, trace in places)
+        matrices = np.zeros((epochs, len(run.classes), len(run.classes)), np.int64)
+        for place, trace in places:
+            chosen = np.flatnonzero(np.isin(trace.keys, run.folds[place][part]))
+            truth = run.labels(trace.keys[chosen])
+            for epoch in range(epochs):
+                guess = trace.probs[epoch][chosen].argmax(-1)
+                np.add.at(matrices[epoch], (truth, guess), 1)
+        curves[seed] = np.asarray(metrics.uf1(matrices))
+    return curves
+
+
+_Chooser = Callable[[Trace, int, str, Array], int]
+
+
+def _chooser(run: Run, select: str, by: str, ties: str) -> _Chooser:
+    """(trace, seed, fold, positions of the part's clips) -> epoch."""
+    known: dict[tuple[int, str], int] = {}
+
+    def inner(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
+        if (seed, fold) not in known:
+            known[seed, fold] = _inner_epoch(run, run.inner_traces(seed, fold))
+        return min(known[seed, fold], len(trace.probs) - 1)
+
+    def oracle(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
+        guesses = trace.probs[:, chosen].argmax(-1)
+        return statistics.best_epoch(guesses, run.labels(trace.keys[chosen]), len(run.classes), by=by, ties=ties)
+
+    return {"last": lambda trace, *_: len(trace.probs) - 1, "inner": inner, "oracle": oracle}[select]
+
+
+def _inner_epoch(run: Run, traces: Sequence[Trace]) -> int:
+    epochs = min(len(trace.probs) for trace in traces)
+    truth = run.labels(np.concatenate([trace.keys for trace in traces]))
+    guesses = np.concatenate([trace.probs[:epochs].argmax(-1) for trace in traces], axis=1)
+    matrices = np.stack([metrics.confusion(truth, guess, len(run.classes)) for guess in guesses])
+    return int(np.argmax(metrics.uf1(matrices)))
+
+
+def _part_rows(
+    run: Run, trace: Trace, seed: int, fold: str, part: str, keys: Sequence[str], choose: _Chooser
+) -> Iterator[dict[str, Any]]:
+    chosen = np.flatnonzero(np.isin(trace.keys, keys))
+    epoch = choose(trace, seed, fold, chosen)
+    for position in chosen:
+        clip, probs = run.clips[str(trace.keys[position])], trace.probs[epoch, position]
+        yield {
+            **{name: clip[name] for name in ("key", "dataset", "subject", "clip")},
+            **{"part": part, "fold": fold, "seed": seed, "epoch": epoch, "true": clip["label"]},
+            "pred": run.classes[int(probs.argmax())],
+            **{f"p_{name}": float(p) for name, p in zip(run.classes, probs, strict=True)},
+        }
+
+
+def _voted(keys: Array, probs: Array, rule: str) -> tuple[Array, Array]:
+    """One column a clip from the columns of its views, clips in the order of their first view."""
+    unique, first = np.unique(keys, return_index=True)
+    ordered = unique[np.argsort(first)]
+    if len(ordered) == len(keys):
+        return keys, probs
+    return ordered, np.stack([vote(probs[:, keys == key], rule) for key in ordered], axis=1)
+
+
+def vote(probs: Array, rule: str) -> Array:
+    """One decision a clip from its views.
+
+    Args:
+        probs: (E, V, C) of one clip's views.
+        rule: "mean" of the probabilities, or "majority": the share of the views that say each class; among
+            equally many votes the larger mean probability decides (it enters with a millionth of the weight).
+
+    Returns:
+        (E, C), rows sum to 1.
+    """
+    mean = probs.mean(axis=1)
+    if rule == "mean" or probs.shape[1] == 1:
+        return np.asarray(mean)
+    votes = np.eye(probs.shape[-1])[probs.argmax(-1)].mean(axis=1)
+    return np.asarray((votes + 1e-6 * mean) / (1 + 1e-6), dtype=probs.dtype)
+
+
+def _clip_row(clip: Clip, label: str) -> dict[str, Any]:
+    places = {"onset": clip.onset, "apex": clip.apex, "offset": clip.offset}
+    names = {"key": clip.key, "dataset": clip.dataset, "subject": clip.subject, "clip": clip.name}
+    return {**names, "emotion": clip.emotion or "", "label": label, **places}
+
+
+def _clips_digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    listed = [tuple(str(row[name]) for name in ("key", "label", "onset", "apex", "offset")) for row in rows]
+    return hashlib.sha256(repr(sorted(listed)).encode()).hexdigest()
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first experiment value that differs, in words."""
+    was, now = (dict(_flat(header["experiment"])) for header in (old, new))
+    changed = [name for name in sorted({*was, *now} - {"name"}) if was.get(name) != now.get(name)]
+    if not changed:
+        return "the clip list differs"
+    return f"{changed[0]} was {was.get(changed[0])!r}, is {now.get(changed[0])!r}"
+
+
+def _flat(tables: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())

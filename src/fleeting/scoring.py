@@ -1,0 +1,272 @@
+"""From predictions to scores: of a run under a selection rule, of anybody's CSV, and of two runs compared.
+
+Results are pooled over folds inside a part and a seed, never over parts, and never averaged over folds. Seeds
+give mean and range; intervals are 95 % percentile bootstraps over subjects of the mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fleeting import metrics, runs, statistics
+from fleeting.errors import UserError, nearest
+from fleeting.records import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = ("uf1", "uar", "accuracy", "macro_precision")
+
+
+def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: str = "latest") -> dict[str, Any]:
+    """Scores of a run.
+
+    Args:
+        folder: of the run; one that is not finished is scored as far as it is, and says so ("tasks").
+        select, by, ties: selection rule, see `runs.table`.
+
+    Returns:
+        ``run, model, select, tasks, seeds, parts: {part: scores}``; with a single part its scores also stand
+        at the top. Scores are ``uf1, uar, accuracy, macro_precision`` (mean over seeds), ``range``,
+        ``interval``, ``by_seed``, ``per_class``, ``confusion``, ``by_dataset``, ``n``, ``subjects``, ``absent``,
+        ``majority`` (always the most frequent class), ``train_accuracy`` and ``floor`` (a dice roll with the
+        class frequencies under the same selection rule and number of epochs).
+
+    Raises:
+        UserError: no run, an unknown rule, or nothing finished.
+    """
+    run = runs.Run(folder)
+    table = runs.table(run, select, by, ties)
+    parts = {
+        str(part): {**_scores(rows, run.classes), **_beside(run, rows, select, by, ties)}
+        for part, rows in table.groupby("part", sort=True)
+    }
+    done, failed = run.done(), run.failed()
+    head = {
+        "run": run.name,
+        "folder": str(folder),
+        "model": run.header["experiment"]["model"]["name"],
+        "select": {"rule": select, "by": by, "ties": ties} if select == "oracle" else {"rule": select},
+        "tasks": {"done": len(done), "failed": len(failed), "all": run.header["counts"]["tasks"]},
+        "seeds": run.seeds,
+        "standin": run.header["standin"],
+    }
+    return {**head, **_top(parts), "parts": parts}
+
+
+def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> dict[str, Any]:
+    """Scores of a table of predictions, one row a clip.
+
+    Args:
+        path: CSV file with a header.
+        columns: where "true", "pred", "subject", "dataset" stand; labels are words or integers. Without a
+            dataset column all clips are of one corpus.
+        select: only "last": a bare table has no epochs to select from.
+
+    Returns:
+        As `score_run`, without what needs a run.
+
+    Raises:
+        UserError: no such file or column, an empty cell, or another `select`.
+    """
+    import pandas as pd
+
+    if select != "last":
+        raise UserError(f"{path}: want --select last for a bare CSV, got {select!r}: it holds no epochs to select from")
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: want a CSV file or a run folder, got {error}") from error
+    table = _named(frame, columns, path)
+    return {"run": path.stem, "select": {"rule": "last"}, **_scores(table, _words(table)), **_chance(table)}
+
+
+def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") -> dict[str, Any]:
+    """Each run against the first, on the clips that all of them tested.
+
+    Args:
+        folders: at least two runs with the same classes.
+        select: selection rule for all.
+        metric: what the permutation test compares.
+
+    Returns:
+        ``runs: [scores]``, ``metric``, ``common: clips``, ``left_out: clips``, and
+        ``pairs: [{first, second, part, difference, p, rounds, exact}]``: a paired permutation test over subjects.
+
+    Raises:
+        UserError: fewer than two runs, other classes or labels, or no clip in common.
+    """
+    if len(folders) < 2:
+        raise UserError(f"want at least two runs to compare, got {len(folders)}")
+    opened = [runs.Run(folder) for folder in folders]
+    tables = [runs.table(run, select) for run in opened]
+    common = _common(opened, tables)
+    kept = [table[table["key"].isin(common)] for table in tables]
+    pairs = [
+        {"first": opened[0].name, "second": other.name, **result}
+        for other, table in zip(opened[1:], kept[1:], strict=True)
+        for result in _pairs(kept[0], table, opened[0].classes, metric)
+    ]
+    return {
+        "metric": metric,
+        "select": {"rule": select},
+        "common": len(common),
+        "left_out": max(table["key"].nunique() for table in tables) - len(common),
+        "runs": [score_run(folder, select) for folder in folders],
+        "pairs": pairs,
+    }
+
+
+def _scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    matrices = _matrices(rows, classes)
+    corpora = {
+        str(name): _block(_matrices(part, classes), classes, _count(part))
+        for name, part in rows.groupby("dataset", sort=True)
+    }
+    return {**_block(matrices, classes, _count(rows)), "by_dataset": corpora}
+
+
+def _block(matrices: Mapping[int, Array], classes: Sequence[str], count: Mapping[str, int]) -> dict[str, Any]:
+    """Scores from seed -> (G, C, C) confusion matrices, one a subject."""
+    stacked = np.stack(list(matrices.values()))
+    pooled = stacked.sum(axis=1)
+    each = {name: np.asarray(metrics.METRICS[name](pooled), dtype=float) for name in MEASURES}
+    summaries = [metrics.summary(matrix, classes) for matrix in pooled]
+    return {
+        **{name: float(values.mean()) for name, values in each.items()},
+        "range": {name: [float(values.min()), float(values.max())] for name, values in each.items()},
+        "interval": {name: _pair(pair) for name, pair in statistics.intervals(stacked).items()},
+        "by_seed": {str(seed): {name: float(each[name][i]) for name in MEASURES} for i, seed in enumerate(matrices)},
+        "per_class": {name: _mean([summary["per_class"][name] for summary in summaries]) for name in classes},
+        "confusion": pooled[0].tolist() if len(pooled) == 1 else pooled.mean(axis=0).tolist(),
+        "absent": summaries[0]["absent"],
+        **count,
+    }
+
+
+def _beside(run: runs.Run, rows: pd.DataFrame, select: str, by: str, ties: str) -> dict[str, Any]:
+    """What must stand beside a score: the dice roll, the majority class, the accuracy on the training part."""
+    first = rows[rows["seed"] == rows["seed"].iloc[0]]
+    epochs = max(len(trace.probs) for trace in run.traces.values())
+    fitted = [float(trace.log["fitted_accuracy"]) for trace in run.traces.values()]
+    groups = first["fold"].to_numpy()
+    floor = statistics.floor(_numbers(first["true"], run.classes), groups, len(run.classes), epochs, select, by, ties)
+    return {**_majority(first), "floor": _plain(floor), "train_accuracy": float(np.mean(fitted))}
+
+
+def _chance(table: pd.DataFrame) -> dict[str, Any]:
+    words = _words(table)
+    groups = (table["dataset"] + "/" + table["subject"]).to_numpy()
+    floor = statistics.floor(_numbers(table["true"], words), groups, len(words), 1, "last")
+    return {**_majority(table), "floor": _plain(floor)}
+
+
+def _majority(rows: pd.DataFrame) -> dict[str, Any]:
+    word = rows["true"].value_counts().sort_index().idxmax()
+    words = sorted(rows["true"].unique())
+    truth = _numbers(rows["true"], words)
+    matrix = metrics.confusion(truth, np.full(len(truth), words.index(word)), len(words))
+    return {"majority": {"class": str(word), **{name: float(metrics.METRICS[name](matrix)) for name in MEASURES}}}
+
+
+def _matrices(rows: pd.DataFrame, classes: Sequence[str]) -> dict[int, Array]:
+    """Seed -> (G, C, C) over the same subjects, sorted; zeros where a seed did not test a subject."""
+    groups = rows["dataset"] + "/" + rows["subject"]
+    names = sorted(groups.unique())
+    place = {name: index for index, name in enumerate(names)}
+    found = {}
+    for seed, part in rows.groupby("seed", sort=True):
+        matrix = np.zeros((len(names), len(classes), len(classes)), np.int64)
+        where = groups.loc[part.index].map(place).to_numpy()
+        np.add.at(matrix, (where, _numbers(part["true"], classes), _numbers(part["pred"], classes)), 1)
+        found[int(str(seed))] = matrix
+    return found
+
+
+def _pairs(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], metric: str) -> list[dict[str, Any]]:
+    found = []
+    for part in sorted(set(first["part"]) & set(second["part"])):
+        one, two = (_matrices(table[table["part"] == part], classes) for table in (first, second))
+        result = statistics.permutation(np.stack(list(one.values())), np.stack(list(two.values())), metric)
+        found.append({"part": part, **_plain(result)})
+    return found
+
+
+def _common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> set[str]:
+    for run in opened[1:]:
+        if run.classes != opened[0].classes:
+            raise UserError(f"want runs with the same classes, got {opened[0].classes} and {run.classes}")
+    common = set(tables[0]["key"]).intersection(*(set(table["key"]) for table in tables[1:]))
+    for run in opened[1:]:
+        other = [key for key in common if run.clips[key]["label"] != opened[0].clips[key]["label"]]
+        if other:
+            raise UserError(f"want the same labels in all runs, got two for {other[0]}; compare runs of one protocol")
+    if not common:
+        raise UserError("want clips that all runs tested, got none; compare runs on the same corpora")
+    return common
+
+
+def _named(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    for column in columns.values():
+        if column not in frame.columns:
+            raise UserError(f"{path}: want a column {column!r}{nearest(column, list(frame.columns))}")
+    chosen = {name: frame[column].str.strip() for name, column in columns.items()}
+    table = pd.DataFrame({"dataset": "all", "subject": "", **chosen})
+    if table.empty:
+        raise UserError(f"{path}: want at least one row, got none")
+    empty = table[(table[list(columns)] == "").any(axis=1)]
+    if len(empty):
+        raise UserError(
+            f"{path}, line {int(empty.index[0]) + 2}: want a value in every named column, got an empty cell"
+        )
+    table["seed"] = 0
+    return table
+
+
+def _words(table: pd.DataFrame) -> list[str]:
+    words = set(table["true"]) | set(table["pred"])
+    return sorted(words, key=lambda word: (0, int(word), "") if word.lstrip("-").isdigit() else (1, 0, word))
+
+
+def _numbers(words: pd.Series[Any], classes: Sequence[str]) -> Array:
+    return words.map({name: index for index, name in enumerate(classes)}).to_numpy(dtype=np.int64)
+
+
+def _count(rows: pd.DataFrame) -> dict[str, int]:
+    clips = rows[rows["seed"] == rows["seed"].iloc[0]]
+    return {"n": len(clips), "subjects": (rows["dataset"] + "/" + rows["subject"]).nunique()}
+
+
+def _mean(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = items[0]
+    return {
+        name: None
+        if items[0][name] is None
+        else items[0][name]
+        if name == "n"
+        else float(np.mean([i[name] for i in items]))
+        for name in names
+    }
+
+
+def _top(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return dict(next(iter(parts.values()))) if len(parts) == 1 else {}
+
+
+def _pair(pair: tuple[float, float]) -> list[float | None]:
+    return [None if value != value else float(value) for value in pair]
+
+
+def _plain(value: Any) -> Any:
+    """Without numpy: what JSON can say."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
