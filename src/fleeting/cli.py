@@ -40,6 +40,7 @@ app.add_typer(data, name="data")
 
 _errors = Console(stderr=True, highlight=False)
 _output = Console(highlight=False)
+_INTERRUPTED = 130
 
 
 class Select(StrEnum):
@@ -76,19 +77,19 @@ RunFolder = Annotated[Path, typer.Argument(help="Run folder.")]
 def main() -> None:
     """Runs the command; a `UserError` is one line on standard error and exit code 2, Ctrl-C is 130."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _errors.print("[yellow]stopped; what is finished is kept: run the same command again to go on[/]")
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = _INTERRUPTED
     except Exception as error:
         # typer's own usage errors derive from click's ClickException, which typer may vendor
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             _fail(error.format_message())
         raise
+    if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
+        _errors.print("[yellow]stopped; what is finished is kept: run the same command again to go on[/]")
+    sys.exit(code or 0)
 
 
 def _fail(message: str) -> None:

@@ -5,7 +5,7 @@ import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,9 @@ def replacing(path: Path) -> Iterator[Path]:
             "then run the same command again"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # a folder that is a file, or gone, would raise here and hide what went wrong above
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,5 +65,6 @@ def read_arrays(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    # TypeError: a lone .npy; RuntimeError: zip flags that a flipped bit turned on
+    except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: want a whole .npz file, got {error}; delete it and run again") from error

@@ -30,7 +30,8 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
         All views, in the order given, unlabelled.
 
     Raises:
-        UserError: no views; an array is missing, has another shape than its like, or is not finite; disk full.
+        UserError: no views; an array is missing, holds no numbers, has another shape or type than its like, or is
+            not finite; disk full.
     """
     flat = [(key, view) for key, clip_views in views.items() for view in clip_views]
     if not flat:
@@ -94,7 +95,7 @@ def testing(samples: Samples, keys: Iterable[str]) -> Samples:
     """The views of the clips that are tested: no `train_only` views, no labels.
 
     Raises:
-        UserError: a clip has no view.
+        UserError: a clip has no view that may be tested.
     """
     return replace(samples, rows=_rows(samples, set(keys), test=True), y=None, classes=0)
 
@@ -111,18 +112,19 @@ def shapes(samples: Samples) -> dict[str, tuple[int, ...]]:
 
 
 def _rows(samples: Samples, keys: Iterable[str], test: bool) -> Array:
-    wanted = np.array(sorted(keys))
-    missing = np.setdiff1d(wanted, samples.keys[samples.rows])
-    if len(missing):
-        raise UserError(f"want a view of every clip, got none of {missing[0]} ({len(missing)} such); prepare again")
+    wanted = np.array(sorted(keys), dtype=np.str_)
     chosen = np.isin(samples.keys[samples.rows], wanted)
     if test:
         chosen &= ~samples.train_only[samples.rows]
-    return np.asarray(samples.rows[chosen], dtype=np.int64)
+    rows = np.asarray(samples.rows[chosen], dtype=np.int64)
+    missing = np.setdiff1d(wanted, samples.keys[rows])
+    if len(missing):
+        raise UserError(f"want a view of every clip, got none of {missing[0]} ({len(missing)} such); prepare again")
+    return rows
 
 
 def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> None:
-    first = np.asarray(flat[0][1].x[name])
+    first = _array(name, *flat[0])
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         header = {"descr": first.dtype.str, "fortran_order": False, "shape": (len(flat), *first.shape)}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -131,7 +133,7 @@ def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> Non
 
 
 def _checked(key: str, name: str, view: View, first: Array) -> Array:
-    array = np.ascontiguousarray(view.x[name])
+    array = _array(name, key, view)
     if (array.shape, array.dtype) != (first.shape, first.dtype):
         raise UserError(
             f"{key}: want {name} of shape {first.shape} ({first.dtype}) like the other clips, "
@@ -139,6 +141,15 @@ def _checked(key: str, name: str, view: View, first: Array) -> Array:
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{key}: want finite {name}, got NaN or infinity; look at the clip's frames")
+    return array
+
+
+def _array(name: str, key: str, view: View) -> Array:
+    if name not in view.x:
+        raise UserError(f"{key}: want the array {name!r} that the input promises, got {sorted(view.x)}; mend the input")
+    array = np.ascontiguousarray(view.x[name])
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"{key}: want numbers in {name}, got {array.dtype}; mend the input")
     return array
 
 

@@ -82,6 +82,7 @@ def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> d
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: want a CSV file or a run folder, got {error}") from error
     table = _named(frame, columns, path)
+    table = table.sort_values(list(table.columns), ignore_index=True)
     return {"run": path.stem, "select": {"rule": "last"}, **_scores(table, _words(table)), **_chance(table)}
 
 

@@ -135,12 +135,13 @@ def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recip
 
 def predict(network: nn.Module, selection: Samples, recipe: Recipe, device: str = "cpu") -> Array:
     """Class probabilities of every view: (N, C) float32, rows sum to 1. Leaves the network's mode as it was."""
-    was_training = network.training
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     loader = _Loader(selection, recipe, Context(seed=0, device=device))
     with torch.inference_mode(), _autocast(recipe, device):
         parts = [probabilities(network, network(**x)).float().cpu() for x in loader.in_order()]
-    network.train(was_training)
+    for module, mode in modes:
+        module.training = mode
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
@@ -223,7 +224,7 @@ class _Loader:
     def __init__(self, selection: Samples, recipe: Recipe, context: Context) -> None:
         self.selection, self.recipe, self.device = selection, recipe, context.device
         self.generator = torch.Generator().manual_seed(context.seed)
-        size = sum(array[:1].nbytes for array in selection.x.values()) * len(selection)
+        size = sum(4 * array[0].size for array in selection.x.values()) * len(selection)  # as float32
         everything = np.arange(len(selection))
         self.stored = self._read(everything) if size < _IN_MEMORY_BYTES else None
         if selection.y is not None:

@@ -13,6 +13,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -66,7 +67,10 @@ def load(root: Path) -> list[Clip]:
             is named twice, or the counts differ from the published ones.
     """
     clips = [_clip(root, row, line) for line, row in _rows(root / LIST)]
-    unique(clip.key for clip in clips)
+    try:
+        unique(clip.key for clip in clips)
+    except UserError as error:
+        raise UserError(f"{root / LIST}: {error}") from error
     for clip in clips:
         read_picture(clip.flow_files[0].path)
     if not is_standin(root):
@@ -238,7 +242,8 @@ def _fetch_one(name: str, digest: str, target: Path, source: str | None) -> None
             f"{final}: cannot be fetched ({error}); check the network and the disk, then fetch again"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _download(name: str, target: Path, source: str | None) -> None:

@@ -79,7 +79,8 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
         flows: of the planned pair.
 
     Raises:
-        UserError: min-max scaled flow is asked for in pixels, or the landmarks are missing or of an unknown kind.
+        UserError: min-max scaled flow is asked for in pixels, or the landmarks are missing, of an unknown kind, or
+            NaN at the apex (no face found).
     """
     (pair,) = plan(_moment(face), options).pairs
     picture = _scaled(_picture(flows[pair], options, face.clip.key), options)
@@ -134,6 +135,11 @@ def _centres(face: FaceClip, apex: int, shape: tuple[int, ...], options: Options
         )
     points = face.landmarks[apex]
     five = np.stack([points[list(group)].mean(axis=0) for group in _FIVE[len(points)]])
+    if not np.isfinite(five).all():
+        raise UserError(
+            f"{face.clip.key}: want a face on the apex frame {apex}, got none; set input.areas = 'constant' or choose "
+            "another face tracker"
+        )
     return np.asarray(five * (SIDE / shape[2], SIDE / shape[1]))
 
 

@@ -32,12 +32,13 @@ def label(clip: Clip, options: Options) -> str | None:
     Raises:
         UserError: the map names a class that is not one of `classes`.
     """
-    words = {emotion.lower(): name for emotion, name in options.map.items()}
+    words = {name.lower(): name for name in options.classes}
+    words |= {emotion.lower(): name for emotion, name in options.map.items()}
     wrong = set(words.values()) - set(options.classes)
     if wrong:
         raise UserError(f"want protocol.map to lead to {options.classes}, got {sorted(wrong)}; correct the map")
     emotion = (clip.emotion or "").strip().lower()
-    return words.get(emotion, emotion if emotion in options.classes else None)
+    return words.get(emotion)
 
 
 def folds(clips: Sequence[Clip], labels: Mapping[str, int], options: Options, seed: int) -> list[Fold]:
