@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from fleeting import plugins
 from fleeting.errors import UserError, nearest
@@ -64,6 +64,13 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
     input: Choice | None = None
     model: Choice
     recipe: dict[str, Any] = {}
+
+    @field_validator("datasets", "seeds")
+    @classmethod
+    def _once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("each at most once")
+        return values
 
 
 def read(path: Path, changes: Iterable[str] = ()) -> Experiment:
@@ -191,7 +198,7 @@ def _from_roots(dataset: str) -> str | None:
         if path.is_file():
             named = _parsed(path).get(dataset)
             if named is not None:
-                return str(named)
+                return str(path.resolve().parent / Path(str(named)).expanduser())
     return None
 
 
@@ -239,6 +246,8 @@ def _set(tables: dict[str, Any], change: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UserError(f"--set: want a table at {part!r}, got a value; in {change!r}")
+    if last == "name" and path and table.get("name") != value:
+        table.clear()  # another plug-in has other options
     table[last] = value
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fleeting
-from fleeting import cache, config, engine, motion, plugins, runs, samples
+from fleeting import cache, config, engine, files, motion, plugins, runs, samples
 from fleeting.config import Experiment
 from fleeting.errors import UserError, nearest
 from fleeting.records import (
@@ -129,6 +129,7 @@ def prepare(
     Raises:
         UserError: the plan wants what a clip cannot give, or every clip is broken.
     """
+    _check_mirror(experiment)
     plans = _plans(experiment, clips)
     folder = cache.folder() / "packed" / _prepared_digest(experiment, clips)
     broken_file = folder / "broken.json"
@@ -143,8 +144,7 @@ def prepare(
             broken[clip.key] = str(error)
         progress("preparing clips", done, len(clips))
     input_, options = _plugin(experiment, "inputs", _input(experiment))
-    folder.mkdir(parents=True, exist_ok=True)
-    broken_file.write_text(json.dumps(broken), encoding="utf-8")
+    files.write_text(broken_file, json.dumps(broken))
     return samples.pack(folder, views, input_.channels(options)), broken
 
 
@@ -388,6 +388,16 @@ def _plans(experiment: Experiment, clips: Sequence[Clip]) -> dict[str, tuple[Mom
     return plans
 
 
+def _check_mirror(experiment: Experiment) -> None:
+    """An input may say that its picture is not the mirrored face when it is mirrored."""
+    input_, options = _plugin(experiment, "inputs", _input(experiment))
+    mirrors = getattr(input_, "mirrors", None)
+    if config.recipe(experiment).flip and mirrors is not None and not mirrors(options):
+        raise UserError(
+            f"want an input that can be mirrored for recipe.flip, got {_input(experiment)}; set recipe.flip = false"
+        )
+
+
 def _check_published(clip: Clip, plan: Plan) -> None:
     given = {file.pair for file in clip.flow_files}
     missing = [pair for pair in plan.pairs if pair not in given]
@@ -404,24 +414,29 @@ def _check_published(clip: Clip, plan: Plan) -> None:
 def _views(experiment: Experiment, clip: Clip, moment: Moment, plan: Plan) -> list[View]:
     """Stages 8 and 9 for published flow."""
     input_, options = _plugin(experiment, "inputs", _input(experiment))
-    files = {file.pair: file for file in clip.flow_files}
-    flows = {pair: motion.read(files[pair]) for pair in plan.pairs}
+    published = {file.pair: file for file in clip.flow_files}
+    flows = {pair: motion.read(published[pair]) for pair in plan.pairs}
     views: list[View] = input_.make(FaceClip(clip, moment), flows, options)
     return views
 
 
 def _prepared_digest(experiment: Experiment, clips: Sequence[Clip]) -> str:
     """Changes with the clips, their files, the options of stages 3 to 9, and the source that makes the views."""
-    choices = [choice.model_dump(mode="json") for choice in (experiment.spotting, experiment.face, _input(experiment))]
-    plugin = plugins.load("inputs", _input(experiment).name)
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in (plugin, motion, samples)]
-    inputs = [(clip.key, [cache.stamp(file.path) for file in clip.flow_files]) for clip in clips]
-    return cache.digest(choices, sources, inputs)
+    choices = {"spotting": experiment.spotting, "faces": experiment.face, "inputs": _input(experiment)}
+    named = {kind: choice.model_dump(mode="json") for kind, choice in choices.items()}
+    modules = [plugins.load(kind, choice.name) for kind, choice in choices.items()] + [motion, samples]
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
+    inputs = [
+        (clip.key, clip.onset, clip.apex, clip.offset, [_stamped(file) for file in clip.flow_files]) for clip in clips
+    ]
+    return cache.digest(named, sources, inputs)
+
+
+def _stamped(file: FlowFile) -> list[Any]:
+    return [cache.stamp(file.path), file.pair, file.channels, file.unit]
 
 
 def _place_samples(out: Path, packed: Samples) -> None:
-    from fleeting import files
-
     files.write_text(out / "samples.json", json.dumps({"folder": str(packed.folder.resolve())}))
 
 

@@ -11,8 +11,12 @@ def read(file: FlowFile) -> FlowField:
     """Flow and strain of a published picture; "minmax" channels come in [0, 1].
 
     Raises:
-        UserError: the picture is missing or cannot be decoded as three 8-bit channels.
+        UserError: the picture is missing or cannot be decoded as three 8-bit channels, or says to hold pixels.
     """
+    if file.unit != "minmax":
+        raise UserError(
+            f"{file.path}: want a min-max scaled flow picture, got unit {file.unit!r}; no such format is known"
+        )
     data = np.fromfile(file.path, np.uint8) if file.path.is_file() else np.empty(0, np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:

@@ -79,4 +79,8 @@ def _source(entry: EntryPoint) -> Path | None:
 def _first_line(source: Path | None) -> str:
     if source is None or not source.is_file():
         return ""
-    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    try:
+        docstring = ast.get_docstring(ast.parse(source.read_bytes()))
+    except (SyntaxError, ValueError):  # one broken plug-in must not hide the others
+        return "cannot be read: not Python"
+    return (docstring or "").partition("\n")[0]

@@ -177,7 +177,9 @@ class FlowField:
     def __post_init__(self) -> None:
         if self.uv.ndim != 3 or self.uv.shape[0] != 2 or self.uv.dtype != np.float32:
             raise ValueError(f"want float32 flow of shape (2, h, w), got {self.uv.dtype} {self.uv.shape}")
-        if not np.isfinite(self.uv).all():
+        if self.strain is not None and self.strain.shape != self.uv.shape[1:]:
+            raise ValueError(f"want strain of shape {self.uv.shape[1:]} like the flow, got {self.strain.shape}")
+        if not np.isfinite(self.uv).all() or (self.strain is not None and not np.isfinite(self.strain).all()):
             raise UserError("want finite flow, got NaN or infinity; look at the two frames that it was made from")
 
 
@@ -270,6 +272,13 @@ class FoldTask:
     train: Mapping[str, int]
     valid: Mapping[str, int]
     test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        leaked = set(self.test) & {*self.train, *self.valid}
+        if leaked:
+            raise UserError(
+                f"fold {self.fold}: want no tested clip in training, got {min(leaked)}; correct the protocol"
+            )
 
     @property
     def name(self) -> str:

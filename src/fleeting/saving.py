@@ -42,12 +42,13 @@ def read(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         header = tomllib.loads((folder / "model.toml").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
-    except (OSError, tomllib.TOMLDecodeError, SafetensorError) as error:
+        experiment, classes, shapes = (header[key] for key in ("experiment", "classes", "shapes"))
+    except (OSError, KeyError, tomllib.TOMLDecodeError, SafetensorError) as error:
         raise UserError(f"{folder}: want a model folder, got {error}; give what fleeting train wrote") from error
-    experiment = config.resolve(header["experiment"], str(folder / "model.toml"))
+    experiment = config.resolve(experiment, str(folder / "model.toml"))
     model = plugins.load("models", experiment.model.name)
-    shapes = {name: tuple(shape) for name, shape in header["shapes"].items()}
-    network: nn.Module = model.build(shapes, len(header["classes"]), config.options("models", experiment.model))
+    sizes = {name: tuple(shape) for name, shape in shapes.items()}
+    network: nn.Module = model.build(sizes, len(classes), config.options("models", experiment.model))
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

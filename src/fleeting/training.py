@@ -223,7 +223,8 @@ class _Loader:
 
     def __init__(self, selection: Samples, recipe: Recipe, context: Context) -> None:
         self.selection, self.recipe, self.device = selection, recipe, context.device
-        self.generator = torch.Generator().manual_seed(context.seed)
+        # a second training of one task, which numbers its epochs on, does not draw the same order again
+        self.generator = torch.Generator().manual_seed(context.seed + context.first_epoch)
         size = sum(4 * array[0].size for array in selection.x.values()) * len(selection)  # as float32
         everything = np.arange(len(selection))
         self.stored = self._read(everything) if size < _IN_MEMORY_BYTES else None
@@ -240,15 +241,17 @@ class _Loader:
             x, target = self._augmented(self._gather(chosen)), self.target[chosen]
             if self.recipe.mixup:
                 x, target = augment.mix(x, target, self.recipe.mixup, self.generator)
-            yield x, target.to(self.device), self.weight[chosen].to(self.device)
+            # a blended sample weighs what its blended target says
+            weight = target @ self.weights
+            target = target * (1 - self.recipe.smoothing) + self.recipe.smoothing / target.shape[1]
+            yield x, target.to(self.device), weight.to(self.device)
 
     def _prepare_targets(self, y: Array) -> None:
         recipe, classes = self.recipe, self.selection.classes
-        hard = functional.one_hot(torch.from_numpy(y), classes).float()
-        self.target = hard * (1 - recipe.smoothing) + recipe.smoothing / classes
-        weights = torch.from_numpy(class_weights(y, classes, recipe.balance_limit)[y]).float()
-        self.weight = weights if recipe.balance == "weights" else torch.ones(len(y))
-        self.share = weights if recipe.balance == "sampler" else None
+        self.target = functional.one_hot(torch.from_numpy(y), classes).float()
+        weights = torch.from_numpy(class_weights(y, classes, recipe.balance_limit)).float()
+        self.weights = weights if recipe.balance == "weights" else torch.ones(classes)
+        self.share = weights[torch.from_numpy(y)] if recipe.balance == "sampler" else None
 
     def _order(self) -> Tensor:
         if self.share is None:

@@ -144,7 +144,12 @@ def write_standin(root: Path, subjects: int = 4, clips: int = 6, seed: int = 0) 
         subjects: of each of the three corpora.
         clips: a subject.
         seed: of the drawing; the same seed writes the same bytes.
+
+    Raises:
+        UserError: the folder holds the real corpus.
     """
+    if (root / LIST).exists() and not is_standin(root):
+        raise UserError(f"{root}: want a folder for made-up data, got the real corpus; choose another folder")
     rng = np.random.default_rng(seed)
     (root / PICTURES).mkdir(parents=True, exist_ok=True)
     rows = list(_standin_rows(subjects, clips, rng))

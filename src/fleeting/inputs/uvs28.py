@@ -59,6 +59,11 @@ def channels(options: Options) -> dict[str, tuple[str, ...]]:
     return {"flow": (f"u{suffix}", f"v{suffix}", f"{options.third}{suffix}")}
 
 
+def mirrors(options: Options) -> bool:
+    """Whether the mirrored picture is that of the mirrored face: not where "code" puts the lips beside the eyes."""
+    return options.areas == "whole" or options.axes == "xy"
+
+
 def plan(moment: Moment, options: Options) -> Plan:
     """The pair (onset, apex), and the apex frame where landmarks are wanted.
 
