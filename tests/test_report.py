@@ -14,11 +14,11 @@ import pytest
 from fleeting import files, report, runs, scoring
 from fleeting.errors import UserError
 from fleeting.records import Clip, Fold, FoldResult, FoldTask
-from fleeting.report_blocks import number
-from fleeting.report_configuration import duration
-from fleeting.report_drawing import NARROW, WIDE, signed
-from fleeting.report_figures import Line, Point, Selected, bar, curves, measured, published
-from fleeting.report_strip import Person, strip
+from fleeting.report.blocks import number
+from fleeting.report.configuration import duration
+from fleeting.report.drawing import NARROW, WIDE, signed
+from fleeting.report.figures import Line, Point, Selected, bar, curves, measured, published
+from fleeting.report.strip import Person, strip
 
 CLASSES = ("negative", "positive", "surprise")
 CORPORA = ("casme2", "samm", "smic")

@@ -89,7 +89,7 @@ def score_table(scores: Mapping[str, Any], width: int = 100) -> Table:
         table.add_row("  dice roll", "", f"{floor['uf1'][0]:.4f}", f"{floor['uar'][0]:.4f}", style="dim")
         row = (f"{majority[name]:.4f}" for name, _ in shown)
         table.add_row(f"  always {majority['class']}", "", *row, style="dim")
-        if "train_accuracy" in block:
+        if block.get("train_accuracy") is not None:
             table.add_row("  training part", "", "", "", f"{block['train_accuracy']:.4f}", style="dim")
     tasks = scores.get("tasks")
     if tasks and tasks["done"] < tasks["all"]:

@@ -57,6 +57,11 @@ class Trace:
     log: Mapping[str, Array]
     seconds: float
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of training; with early stopping `probs` ends with one row more, the restored network."""
+        return len(self.log["loss"]) if "loss" in self.log else len(self.probs)
+
 
 class Run:
     """A run folder that exists.
@@ -266,8 +271,9 @@ def table(run: Run, select: str = "last", by: str = "accuracy", ties: str = "lat
 
     Args:
         run: with at least one finished task.
-        select: "last" epoch; "inner": the epoch with the best pooled UF1 over the inner tasks of that fold and
-            seed, earliest on ties; "oracle": the best epoch per fold and part on the *test* labels.
+        select: "last" epoch (with early stopping: the restored network); "inner": the epoch with the best pooled
+            UF1 over the inner tasks of that fold and seed, earliest on ties; "oracle": the best epoch per fold
+            and part on the *test* labels.
         by, ties: of the oracle: score ("accuracy" | "uf1") and tie rule ("latest" | "earliest").
 
     Returns:
@@ -301,7 +307,7 @@ def curve(run: Run, part: str) -> dict[int, Array]:
         ]
         if not places:
             continue
-        epochs = min(len(trace.probs) for _, trace in places)
+        epochs = min(trace.epochs for _, trace in places)
         matrices = np.zeros((epochs, len(run.classes), len(run.classes)), np.int64)
         for place, trace in places:
             chosen = np.flatnonzero(np.isin(trace.keys, run.folds[place][part]))
@@ -323,17 +329,17 @@ def _chooser(run: Run, select: str, by: str, ties: str) -> _Chooser:
     def inner(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
         if (seed, fold) not in known:
             known[seed, fold] = _inner_epoch(run, run.inner_traces(seed, fold))
-        return min(known[seed, fold], len(trace.probs) - 1)
+        return min(known[seed, fold], trace.epochs - 1)
 
     def oracle(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
-        guesses = trace.probs[:, chosen].argmax(-1)
+        guesses = trace.probs[: trace.epochs, chosen].argmax(-1)
         return statistics.best_epoch(guesses, run.labels(trace.keys[chosen]), len(run.classes), by=by, ties=ties)
 
     return {"last": lambda trace, *_: len(trace.probs) - 1, "inner": inner, "oracle": oracle}[select]
 
 
 def _inner_epoch(run: Run, traces: Sequence[Trace]) -> int:
-    epochs = min(len(trace.probs) for trace in traces)
+    epochs = min(trace.epochs for trace in traces)
     truth = run.labels(np.concatenate([trace.keys for trace in traces]))
     guesses = np.concatenate([trace.probs[:epochs].argmax(-1) for trace in traces], axis=1)
     matrices = np.stack([metrics.confusion(truth, guess, len(run.classes)) for guess in guesses])

@@ -96,7 +96,8 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
 
     Returns:
         ``runs: [scores]``, ``metric``, ``common: clips``, ``left_out: clips``, and
-        ``pairs: [{first, second, part, difference, p, rounds, exact}]``: a paired permutation test over subjects.
+        ``pairs: [{first, second, folders, part, difference, p, rounds, exact}]``: a paired permutation test over
+        subjects; difference = first - second.
 
     Raises:
         UserError: fewer than two runs, other classes or labels, or no clip in common.
@@ -108,7 +109,12 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
     common = _common(opened, tables)
     kept = [table[table["key"].isin(common)] for table in tables]
     pairs = [
-        {"first": opened[0].name, "second": other.name, **result}
+        {
+            "first": opened[0].name,
+            "second": other.name,
+            "folders": [str(opened[0].folder), str(other.folder)],
+            **result,
+        }
         for other, table in zip(opened[1:], kept[1:], strict=True)
         for result in _pairs(kept[0], table, opened[0].classes, metric)
     ]
@@ -151,12 +157,14 @@ def _block(matrices: Mapping[int, Array], classes: Sequence[str], count: Mapping
 
 def _beside(run: runs.Run, rows: pd.DataFrame, select: str, by: str, ties: str) -> dict[str, Any]:
     """What must stand beside a score: the dice roll, the majority class, the accuracy on the training part."""
-    first = rows[rows["seed"] == rows["seed"].iloc[0]]
-    epochs = max(len(trace.probs) for trace in run.traces.values())
-    fitted = [float(trace.log["fitted_accuracy"]) for trace in run.traces.values()]
+    first = rows[rows["seed"] == rows["seed"].value_counts().idxmax()]
+    traces = [run.traces[place] for place in set(zip(rows["seed"], rows["fold"], strict=True))]
+    # folds that stopped early had fewer epochs to choose from; the longest gives the floor
+    epochs = max(trace.epochs for trace in traces)
+    fitted = [float(trace.log["fitted_accuracy"]) for trace in traces if "fitted_accuracy" in trace.log]
     groups = first["fold"].to_numpy()
     floor = statistics.floor(_numbers(first["true"], run.classes), groups, len(run.classes), epochs, select, by, ties)
-    return {**_majority(first), "floor": _plain(floor), "train_accuracy": float(np.mean(fitted))}
+    return {**_majority(first), "floor": _plain(floor), "train_accuracy": float(np.mean(fitted)) if fitted else None}
 
 
 def _chance(table: pd.DataFrame) -> dict[str, Any]:
@@ -201,7 +209,8 @@ def _common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> set[s
     for run in opened[1:]:
         if run.classes != opened[0].classes:
             raise UserError(f"want runs with the same classes, got {opened[0].classes} and {run.classes}")
-    common = set(tables[0]["key"]).intersection(*(set(table["key"]) for table in tables[1:]))
+    tested = [_in_every_seed(table) for table in tables]
+    common = tested[0].intersection(*tested[1:])
     for run in opened[1:]:
         other = [key for key in common if run.clips[key]["label"] != opened[0].clips[key]["label"]]
         if other:
@@ -209,6 +218,12 @@ def _common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> set[s
     if not common:
         raise UserError("want clips that all runs tested, got none; compare runs on the same corpora")
     return common
+
+
+def _in_every_seed(table: pd.DataFrame) -> set[str]:
+    """Keys that all seeds tested: in an unfinished run the seeds differ."""
+    seeds = table.groupby("key")["seed"].nunique()
+    return set(seeds[seeds == table["seed"].nunique()].index)
 
 
 def _named(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
@@ -240,8 +255,8 @@ def _numbers(words: pd.Series[Any], classes: Sequence[str]) -> Array:
 
 
 def _count(rows: pd.DataFrame) -> dict[str, int]:
-    clips = rows[rows["seed"] == rows["seed"].iloc[0]]
-    return {"n": len(clips), "subjects": (rows["dataset"] + "/" + rows["subject"]).nunique()}
+    groups = rows["dataset"] + "/" + rows["subject"]
+    return {"n": int(rows["seed"].value_counts().max()), "subjects": groups.nunique()}
 
 
 def _mean(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fleeting import published, runs, statistics
-from fleeting.report_blocks import Block, Cell, Heading, Listing, Table, Text, interval, number
-from fleeting.report_drawing import Figure
-from fleeting.report_figures import Point
-from fleeting.report_figures import published as drawn
-from fleeting.report_readings import Reading, Scores
+from fleeting.report.blocks import Block, Cell, Heading, Listing, Table, Text, interval, number
+from fleeting.report.drawing import Figure
+from fleeting.report.figures import Point
+from fleeting.report.figures import published as drawn
+from fleeting.report.readings import Reading, Scores
 
 _PROTOCOL = "megc2019"
 _PARTS = ("all", "smic", "casme2", "samm")

@@ -8,9 +8,9 @@ from functools import singledispatch
 from html import escape
 from importlib.resources import files
 
-from fleeting import report_drawing
-from fleeting.report_blocks import Banner, Beside, Block, Cell, Code, Details, Heading, Listing, Page, Table, Text
-from fleeting.report_drawing import Figure
+from fleeting.report import drawing
+from fleeting.report.blocks import Banner, Beside, Block, Cell, Code, Details, Heading, Listing, Page, Table, Text
+from fleeting.report.drawing import Figure
 
 # with this policy a browser refuses whatever slipped in: scripts, pictures, fonts, addresses
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -19,7 +19,7 @@ _ORACLE = re.compile(r"\boracle(?:-epoch)?\b")
 
 def page(content: Page) -> str:
     """The whole page."""
-    style = report_drawing.style() + files("fleeting").joinpath("report_html.css").read_text(encoding="utf-8")
+    style = drawing.style() + files("fleeting.report").joinpath("html.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

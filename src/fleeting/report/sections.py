@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleeting import runs
-from fleeting.report_blocks import (
+from fleeting.report.blocks import (
     Banner,
     Beside,
     Block,
@@ -22,10 +22,10 @@ from fleeting.report_blocks import (
     interval,
     number,
 )
-from fleeting.report_drawing import Figure, signed
-from fleeting.report_figures import Line, Selected, bar, curves, measured
-from fleeting.report_readings import Reading, Scores, logged, people
-from fleeting.report_strip import strip
+from fleeting.report.drawing import Figure, signed
+from fleeting.report.figures import Line, Selected, bar, curves, measured
+from fleeting.report.readings import Reading, Scores, logged, people
+from fleeting.report.strip import strip
 
 _MEASURES = (("uf1", "UF1"), ("uar", "UAR"), ("accuracy", "accuracy"), ("macro_precision", "macro precision"))
 _NAMED = 20  # failed tasks on the page; more than that failed for one reason

@@ -1,11 +1,11 @@
-"""What a report is made of: blocks without any markup, which `report_html` and `report_markdown` write out."""
+"""What a report is made of: blocks without any markup, which `html` and `markdown` write out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleeting.report_drawing import Figure
+from fleeting.report.drawing import Figure
 
 
 @dataclass(frozen=True)

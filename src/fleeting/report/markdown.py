@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from fleeting.report_blocks import Banner, Beside, Block, Cell, Code, Details, Heading, Listing, Page, Table, Text
-from fleeting.report_drawing import Figure
+from fleeting.report.blocks import Banner, Beside, Block, Cell, Code, Details, Heading, Listing, Page, Table, Text
+from fleeting.report.drawing import Figure
 
 _MARKS = re.compile(r"[\\`*|]|\](?=[(\[:])|(?<!\w)_|_(?!\w)|(?<=\w)_(?=_)")
 _ORACLE = re.compile(r"\boracle(?:-epoch)?\b")

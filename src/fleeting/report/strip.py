@@ -8,9 +8,9 @@ from html import escape
 from itertools import groupby
 
 from fleeting.records import Array
-from fleeting.report_drawing import Drawing, Figure, both
+from fleeting.report.drawing import Drawing, Figure, both
 
-_COLOURS = 8  # of report_drawing.css; more classes begin again
+_COLOURS = 8  # of drawing.css; more classes begin again
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fleeting.report_drawing import Drawing, Figure, both, mark, scale, signed
+from fleeting.report.drawing import Drawing, Figure, both, mark, scale, signed
 
 
 @dataclass(frozen=True)

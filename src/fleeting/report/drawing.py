@@ -81,7 +81,7 @@ def standalone(svg: str) -> str:
 @cache
 def style() -> str:
     """The CSS of all drawings."""
-    return files("fleeting").joinpath("report_drawing.css").read_text(encoding="utf-8")
+    return files("fleeting.report").joinpath("drawing.css").read_text(encoding="utf-8")
 
 
 def mark(drawing: Drawing, x: float, y: float, rule: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import tomli_w
 
-from fleeting.report_blocks import Block, Cell, Code, Details, Heading, Listing, Table, Text, counted
-from fleeting.report_readings import Reading
+from fleeting.report.blocks import Block, Cell, Code, Details, Heading, Listing, Table, Text, counted
+from fleeting.report.readings import Reading
 
 
 def configuration(readings: Sequence[Reading]) -> list[Block]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from fleeting import scoring
 from fleeting.errors import UserError
-from fleeting.report_blocks import Block, Cell, Heading, Table, Text
-from fleeting.report_drawing import signed
-from fleeting.report_readings import Reading
+from fleeting.report.blocks import Block, Cell, Heading, Table, Text
+from fleeting.report.drawing import signed
+from fleeting.report.readings import Reading
 
 
 def compared(readings: Sequence[Reading]) -> list[Block]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fleeting import files, report_html, report_markdown, report_sections
+from fleeting import files
 from fleeting.errors import UserError
-from fleeting.report_blocks import Block, Page
-from fleeting.report_comparison import compared
-from fleeting.report_configuration import configuration
-from fleeting.report_drawing import standalone
-from fleeting.report_printed import printed
-from fleeting.report_readings import Reading, read
+from fleeting.report import html, markdown, sections
+from fleeting.report.blocks import Block, Page
+from fleeting.report.comparison import compared
+from fleeting.report.configuration import configuration
+from fleeting.report.drawing import standalone
+from fleeting.report.printed import printed
+from fleeting.report.readings import Reading, read
 
 _SECTIONS: tuple[Callable[[Sequence[Reading]], list[Block]], ...] = (
-    report_sections.opening,
-    report_sections.headline,
-    report_sections.selection,
-    report_sections.errors,
-    report_sections.epochs,
-    report_sections.subjects,
+    sections.opening,
+    sections.headline,
+    sections.selection,
+    sections.errors,
+    sections.epochs,
+    sections.subjects,
     compared,
     printed,
     configuration,
@@ -44,11 +45,11 @@ def write(folders: Sequence[Path], out: Path) -> None:
         raise UserError(f"{out}: want a report that ends with .html or .md, got {out.suffix or 'no ending'}")
     content = _page(read(folders))
     if kind == ".html":
-        return files.write_text(out, report_html.page(content))
+        return files.write_text(out, html.page(content))
     folder = out.parent / f"{out.stem}_files"
-    for figure in report_markdown.figures(content.blocks):
+    for figure in markdown.figures(content.blocks):
         files.write_text(folder / f"{figure.name}.svg", standalone(figure.wide))
-    return files.write_text(out, report_markdown.text(content, folder.name))
+    return files.write_text(out, markdown.text(content, folder.name))
 
 
 def _page(readings: Sequence[Reading]) -> Page:

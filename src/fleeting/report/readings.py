@@ -12,7 +12,7 @@ import numpy as np
 
 from fleeting import runs, scoring
 from fleeting.errors import UserError
-from fleeting.report_strip import Person
+from fleeting.report.strip import Person
 
 Scores = Mapping[str, Any]
 
