@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs results clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fleeting demo --out demo
@@ -31,6 +31,15 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# docs/results/megc2019.md: hours on two cores; every run resumes. Wants the data: fleeting data fetch megc2019_flow
+RUNS := megc2019/flow_svm megc2019/ststnet htnet/table2_small megc2019/ststnet_paper megc2019/flow_svm_hde
+JOBS ?= 2
+results: $(VENV)/.installed
+	set -e; for run in $(RUNS); do \
+	  $(BIN)/fleeting run experiments/$$run.toml --out runs/$$(basename $$run) --jobs $(JOBS); done
+	$(BIN)/fleeting report $(addprefix runs/,flow_svm ststnet table2_small ststnet_paper) --out docs/results/megc2019.md
+	$(BIN)/fleeting report runs/flow_svm_hde --out docs/results/hde.md
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

@@ -78,8 +78,8 @@ def _in_processes(
             yield from _finished(pending)
     except BrokenProcessPool as error:
         raise UserError(
-            "want every worker to live, got one that died (out of memory?); finished folds are kept, run the same "
-            "command again with fewer --jobs"
+            "want every worker to live, got one that died (out of memory, or a script that starts a run without "
+            "`if __name__ == '__main__':`); finished folds are kept, run the same command again with fewer --jobs"
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

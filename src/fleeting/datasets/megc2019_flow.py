@@ -133,11 +133,11 @@ def checksums() -> dict[str, str]:
     return {row["file"]: row["sha256"] for row in csv.DictReader(text.splitlines())}
 
 
-def write_standin(root: Path, subjects: int = 4, clips: int = 6, seed: int = 0) -> None:
+def write_standin(root: Path, subjects: int = 4, clips: int = 8, seed: int = 0) -> None:
     """A small made-up corpus in the true layout: what tests and the demonstration use without the data.
 
-    Flow is a few smooth bumps at brows, eyes and mouth corners whose direction depends on the class, drawn
-    together with a random bump and with noise, and min-max scaled like the published pictures.
+    Flow is a few smooth bumps at brows and mouth whose direction depends on the class, among other bumps and
+    noise that do not, min-max scaled like the published pictures.
 
     Args:
         root: folder to write, made if absent.
@@ -273,6 +273,7 @@ def _standin_rows(subjects: int, clips: int, rng: np.random.Generator) -> Iterat
                 yield {"dataset": corpus, "sub": sub, "filename_o": name, "label": str(label)}
 
 
+_OTHERS = 0.7  # px, bumps that have nothing to do with the class; hard enough that models are told apart
 # row, column of the bump on the 28 x 28 face and the direction (u, v) in which it moves, by class
 _BUMPS = {
     0: ((8, 9, 0.6, 0.8), (8, 19, -0.6, 0.8), (22, 14, 0.0, -0.4)),  # brows drawn together and down
@@ -284,10 +285,12 @@ _BUMPS = {
 def _standin_picture(label: int, rng: np.random.Generator) -> Array:
     rows, columns = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.float64)
     flow = rng.normal(0, 0.12, (2, _SIDE, _SIDE))
-    distractor = (*rng.uniform(4, 24, 2), *rng.normal(0, 0.6, 2))
-    for row, column, u, v in (*_BUMPS[label], distractor):
-        row, column = row + rng.normal(0, 1.0), column + rng.normal(0, 1.0)
-        bump = rng.uniform(0.4, 1.2) * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 3.0**2))
+    others = [(*rng.uniform(4, 24, 2), *rng.normal(0, _OTHERS, 2)) for _ in range(3)]
+    # half of the bumps of a class show in a clip, as with real action units
+    shown = [bump for bump in _BUMPS[label] if rng.random() < 0.5] or [_BUMPS[label][0]]
+    for row, column, u, v in (*shown, *others):
+        row, column = row + rng.normal(0, 2.0), column + rng.normal(0, 2.0)
+        bump = rng.uniform(0.2, 1.0) * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 3.0**2))
         flow += bump * np.array([u, v])[:, None, None]
     (u_y, u_x), (v_y, v_x) = np.gradient(flow[0]), np.gradient(flow[1])
     strain = np.sqrt(u_x**2 + v_y**2 + 0.5 * (u_y + v_x) ** 2)
