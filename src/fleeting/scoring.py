@@ -150,7 +150,7 @@ def _block(matrices: Mapping[int, Array], classes: Sequence[str], count: Mapping
         "by_seed": {str(seed): {name: float(each[name][i]) for name in MEASURES} for i, seed in enumerate(matrices)},
         "per_class": {name: _mean([summary["per_class"][name] for summary in summaries]) for name in classes},
         "confusion": pooled[0].tolist() if len(pooled) == 1 else pooled.mean(axis=0).tolist(),
-        "absent": summaries[0]["absent"],
+        "absent": [name for name in classes if all(name in summary["absent"] for summary in summaries)],
         **count,
     }
 
@@ -260,15 +260,10 @@ def _count(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _mean(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    names = items[0]
-    return {
-        name: None
-        if items[0][name] is None
-        else items[0][name]
-        if name == "n"
-        else float(np.mean([i[name] for i in items]))
-        for name in names
-    }
+    """Mean over the seeds of each value; in an unfinished run a class may be absent (None) from some seeds."""
+    known = {name: [item[name] for item in items if item[name] is not None] for name in items[0]}
+    means = {name: float(np.mean(values)) if values else None for name, values in known.items()}
+    return {**means, "n": max(known["n"])}
 
 
 def _top(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
