@@ -242,6 +242,19 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(exp: Path, monkeypatch: A
     assert "run the same command again" in capsys.readouterr().err
 
 
+def test_names_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("subject,true,pred,d\n1,[/a],[/a],[/d]\n2,b,b,e\n", encoding="utf-8")
+    assert fleeting("score", tmp_path / "a.csv", "--dataset", "d") == 0
+    assert "[/d]" in capsys.readouterr().out
+
+
+def test_training_into_a_file_and_fetching_over_made_up_data_are_refused(
+    exp: Path, tmp_path: Path, standin: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "choose another --out" in error(capsys, "train", exp, "--out", exp)
+    assert "made-up data" in error(capsys, "data", "fetch", "megc2019_flow", "--to", standin)
+
+
 def test_usage_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such option" in error(capsys, "run", "x.toml", "--job", "3")
     assert "No such command" in error(capsys, "rnu")

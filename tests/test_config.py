@@ -285,3 +285,16 @@ def test_every_experiment_resolves(path):
         pytest.skip(f"no loader of {sorted(absent)} yet")
     experiment = config.read(path)
     assert config.resolve(config.plain(experiment)) == experiment
+
+
+def test_changing_one_option_of_the_input_keeps_the_models_own(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('[model]\nname = "htnet"\n', encoding="utf-8")
+    found = config.read(path, ["input.crop=16"]).input
+    assert (found.name, found.options["crop"], found.options["areas"]) == ("uvs28", 16, "landmarks")
+
+
+@pytest.mark.parametrize("bad", [{"name": "../x"}, {"name": ""}, {"seeds": [-1]}, {"recipe": {"lr": float("inf")}}])
+def test_values_that_would_go_wrong_later_are_refused(bad):
+    with pytest.raises(UserError):
+        config.resolve({"model": {"name": "ststnet"}, **bad})

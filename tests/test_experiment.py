@@ -1,6 +1,7 @@
 """The whole way on a small made-up corpus and on the real clips: resuming, secrecy of labels, failures."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,60 @@ def test_another_experiment_or_other_clips_do_not_resume(standin: Path, tmp_path
         run(tmp_path, standin)
 
 
+def test_a_folder_used_again_in_one_process_is_opened_anew(standin: Path, tmp_path: Path) -> None:
+    hde = {"protocol": {"name": "hde"}, "seeds": [0], "model": {"name": "flow_svm"}}
+    first = run(tmp_path / "run", standin, **hde, recipe={}).folder / "predictions.csv"
+    before = first.read_bytes()
+    shutil.rmtree(tmp_path / "run")
+    run(tmp_path / "run", standin, **{**hde, "model": {"name": "flow_svm", "C": 0.001}}, recipe={})
+    assert first.read_bytes() != before
+
+
+def test_changed_pictures_do_not_resume(standin: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(standin, root)
+    hde = {"protocol": {"name": "hde"}, "seeds": [0]}
+    done = run(tmp_path / "run", root, **hde)
+    next((done.folder / "tasks").glob("samm*.npz")).unlink()
+    one, two = sorted(root.rglob("*.png"))[:2]
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(UserError, match="want the same input"):
+        run(tmp_path / "run", root, **hde)
+
+
+def test_what_a_kill_leaves_before_the_run_began_is_overwritten(standin: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("clips.csv", ".run.toml.99.abcd.tmp", "lock"):
+        (tmp_path / "run" / name).write_text("half", encoding="utf-8")
+    assert run(tmp_path / "run", standin, protocol={"name": "hde"}, seeds=[0]).done()
+
+
+@pytest.mark.parametrize("damage", ["flow.npy", "broken.json", "index.json"])
+def test_a_damaged_cache_is_made_again(damage: str, standin: Path, tmp_path: Path) -> None:
+    resolved = config.resolve(tables())
+    clips, _, _ = experiment.load(resolved, {"megc2019_flow": standin})
+    packed, _ = experiment.prepare(resolved, clips)
+    before = samples.digest(packed)
+    path = packed.folder / damage
+    path.write_bytes(path.read_bytes()[: -(path.stat().st_size // 2)])
+    again, _ = experiment.prepare(resolved, clips)
+    assert samples.digest(again) == before
+    assert len(again.x["flow"]) == 45
+
+
+def test_an_unknown_device_is_refused_at_once(standin: Path, tmp_path: Path) -> None:
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(UserError, match="set device = 'cpu'"):
+            run(tmp_path / "run", standin, device=device)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_mirror_is_refused_where_the_picture_is_no_face(standin: Path, tmp_path: Path) -> None:
+    code = {"name": "uvs28", "areas": "constant", "axes": "code"}
+    with pytest.raises(UserError, match=r"set recipe\.flip = false"):
+        run(tmp_path / "run", standin, input=code, recipe={"epochs": 1, "flip": True})
+
+
 def test_only_one_process_writes_a_run(standin: Path, tmp_path: Path) -> None:
     with runs.writing(tmp_path / "run"), pytest.raises(UserError, match="only writer"):
         run(tmp_path / "run", standin)
@@ -268,8 +323,8 @@ def test_a_saved_model_needs_nothing_else_and_says_whom_it_knows(
     picture = next(standin.rglob("*.png"))
     monkeypatch.setenv("FLEETING_MEGC2019_FLOW", str(standin))
     by_key, by_path = experiment.predict(tmp_path / "model", ["casme2/sub01/EP01_01f", str(picture)])
-    assert by_key["trained_on"]
-    assert not by_path["trained_on"]
+    assert by_key["trained_on"] is True
+    assert by_path["trained_on"] is None
     assert sum(by_key["probabilities"].values()) == pytest.approx(1)
     assert by_key["probabilities"] == pytest.approx(by_path["probabilities"]) or picture.name != "sub01_EP01_01f .png"
     with pytest.raises(UserError, match="did you mean 'casme2/sub01/EP01_01f'"):

@@ -217,3 +217,57 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     files.write_text(tmp_path / "something.txt", "x")
     with pytest.raises(UserError, match=r"found no run\.toml"):
         scoring.score_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "uf1"),
+    [
+        ("true,pred,subject\n0,0.0,a\n1,1.0,b\n2,2.0,c\n", 1.0),
+        ("true,pred,subject,note\n0,0,s1,n,\n1,1,s2,n,\n", 1.0),
+        ('\ufefftrue, pred ,subject\r\n"a, b","a, b",x\r\nc,c,y\r\n', 1.0),
+        ("true,pred,subject\n\u00b2,\u00b2,a\n--1,--1,b\n", 1.0),
+    ],
+)
+def test_tables_as_people_write_them(text: str, uf1: float, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    columns = {"true": "true", "pred": "pred", "subject": "subject"}
+    assert scoring.score_csv(tmp_path / "a.csv", columns)["uf1"] == uf1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("true,pred,subject\n0,nan,a\n", "line 2"),
+        ("true,pred,subject\n0,0,a,9\n", "line 2.*more"),
+        ("true,pred,subject\n0,0\n", "line 2.*'subject'"),
+        ("true,pred,subject\nnegative,Negative,a\n", "written alike"),
+        ("true,pred,subject\n", "at least one row"),
+        ("truth,pred,subject\n1,1,a\n", "column 'true'; did you mean 'truth'"),
+    ],
+)
+def test_tables_that_cannot_be_scored(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        scoring.score_csv(tmp_path / "a.csv", {"true": "true", "pred": "pred", "subject": "subject"})
+
+
+def test_the_floor_knows_how_long_each_fold_ran(tmp_path: Path) -> None:
+    """One long fold must not lift the floor of those that stopped early."""
+    rng = np.random.default_rng(1)
+    listed = clips(120, 20)
+    labels = {clip.key: CLASSES[rng.integers(3)] for clip in listed}
+    groups = sorted({clip.group for clip in listed})
+    probs = {}
+    for group in groups:
+        keys = [clip.key for clip in listed if clip.group == group]
+        probs[0, group, None] = (keys, rng.dirichlet(np.ones(3), (200 if group == groups[0] else 1, len(keys))))
+    scores = scoring.score_run(make_run(tmp_path / "run", probs, listed, labels).folder, "oracle")
+    assert scores["floor"]["epochs"] == 200
+    assert scores["floor"]["uf1"][0] < 0.45
+
+
+@pytest.mark.parametrize("text", ["", "x = 3", "not toml ["])
+def test_a_foreign_run_toml_is_one_clear_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="want the description of a run"):
+        scoring.score_run(tmp_path)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -41,6 +42,7 @@ app.add_typer(data, name="data")
 _errors = Console(stderr=True, highlight=False)
 _output = Console(highlight=False)
 _INTERRUPTED = 130
+_RESUMABLE = "what is finished is kept: run the same command again to go on"
 
 
 class Select(StrEnum):
@@ -85,10 +87,13 @@ def main() -> None:
     except Exception as error:
         # typer's own usage errors derive from click's ClickException, which typer may vendor
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            _fail(error.format_message())
+            if error.format_message():  # empty where the help was printed for want of arguments
+                _fail(error.format_message())
+            sys.exit(2)
         raise
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
-        _errors.print("[yellow]stopped; what is finished is kept: run the same command again to go on[/]")
+        resumable = sys.argv[1:2] in (["run"], ["demo"], ["data"])
+        _errors.print(f"[yellow]stopped; {_RESUMABLE if resumable else 'nothing was written'}[/]")
     sys.exit(code or 0)
 
 
@@ -173,7 +178,8 @@ def status(folder: RunFolder, json_: Json = False) -> None:
     found = runs.status(runs.Run(folder))
     if json_:
         return _print_json(found)
-    _output.print(f"{found['name']}: {found['done']} of {found['all']} tasks done, {len(found['failed'])} failed")
+    line = f"{found['name']}: {found['done']} of {found['all']} tasks done, {len(found['failed'])} failed"
+    _output.print(line, markup=False, soft_wrap=True)
     for message in found["failed"].values():
         _output.print(f"  failed: {message}", markup=False, soft_wrap=True)
     return None
@@ -217,9 +223,11 @@ def compare(
         _show_score(scores, False)
     table = Table("run", "against", "part", f"difference in {metric}", "p", box=None, header_style="bold")
     for pair in found["pairs"]:
-        row = (pair["second"], pair["first"], pair["part"], f"{-pair['difference']:+.4f}", f"{pair['p']:.4f}")
-        table.add_row(*row)
+        # run minus first
+        numbers = (f"{0.0 - pair['difference']:+.4f}", f"{pair['p']:.4f}")
+        table.add_row(*(escape(pair[name]) for name in ("second", "first", "part")), *numbers)
     _output.print(table)
+    _output.print(f"on the {found['common']} clips that all runs tested; {found['left_out']} left out", style="dim")
     return None
 
 
@@ -227,12 +235,13 @@ def compare(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="The page (.html) or the text (.md) to write.")] = Path("report.html"),
+    json_: Json = False,
 ) -> None:
     """Writes one self-contained page about one or more runs."""
     from fleeting import report as pages
 
     pages.write(folders, out)
-    _errors.print(f"wrote {out}", markup=False, soft_wrap=True)
+    _say({"report": str(out)}, f"wrote {out}", json_)
 
 
 @app.command()
@@ -240,15 +249,16 @@ def train(
     experiment: Experiment,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     changes: Changes = None,
+    json_: Json = False,
 ) -> None:
     """Trains one network on every clip and saves it; nothing is left to test it on."""
     from fleeting import config
     from fleeting import experiment as stages
 
     resolved = config.read(experiment, changes or [])
-    with _progress() as progress:
+    with _progress(quiet=json_) as progress:
         folder = stages.train(resolved, out, progress=progress)
-    _errors.print(f"wrote {folder}", markup=False, soft_wrap=True)
+    _say({"model": str(folder)}, f"wrote {folder}", json_)
 
 
 @app.command()
@@ -274,13 +284,14 @@ def predict(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, runs and the page.")] = Path("demo"),
     jobs: Annotated[int, typer.Option(help="Parallel processes.", min=1)] = 2,
+    json_: Json = False,
 ) -> None:
     """The whole way on a made-up corpus: leave-one-subject-out, and a report page."""
     from fleeting import demo as tour
 
-    with _progress() as progress:
+    with _progress(quiet=json_) as progress:
         page = tour.run(out, jobs, progress)
-    _output.print(f"open {page}", markup=False, soft_wrap=True)
+    _say({"report": str(page)}, f"open {page}", json_)
 
 
 @data.command()
@@ -288,6 +299,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="A dataset that may be downloaded.")],
     source: Annotated[str | None, typer.Option("--from", help="Folder or address with the same layout.")] = None,
     to: Annotated[Path | None, typer.Option(help="Where to put it; by default where it will be found.")] = None,
+    json_: Json = False,
 ) -> None:
     """Downloads a corpus, or copies a local one; every file is checked."""
     from fleeting import config
@@ -296,9 +308,10 @@ def fetch(
     if not dataset.INFO.fetchable:
         raise UserError(f"want a dataset that may be downloaded, got {name}; ask for it at {dataset.INFO.request}")
     target = to or config.fetched(name)
-    with _progress() as progress:
+    with _progress(quiet=json_) as progress:
         changed = dataset.fetch(target, source, lambda done, total: progress("fetching files", done, total))
-    _errors.print(f"{target}: {changed} files fetched, all checked. Licence: {dataset.INFO.licence}", markup=False)
+    found = {"folder": str(target), "fetched": changed, "licence": dataset.INFO.licence}
+    _say(found, f"{target}: {changed} files fetched, all checked. Licence: {dataset.INFO.licence}", json_)
 
 
 @contextmanager
@@ -321,6 +334,13 @@ def _progress(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield step
+
+
+def _say(found: dict[str, Any], sentence: str, as_json: bool) -> None:
+    if as_json:
+        return _print_json(found)
+    _errors.print(sentence, markup=False, soft_wrap=True)
+    return None
 
 
 def _print_json(value: Any) -> None:

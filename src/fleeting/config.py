@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -51,9 +51,9 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
         recipe: changes to the model's own recipe.
     """
 
-    name: str = "experiment"
+    name: str = Field("experiment", pattern=r"^[\w][\w .,=+-]*$")
     datasets: tuple[str, ...] = Field(("megc2019_flow",), min_length=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     inner: int = Field(0, ge=0)
     device: str = "cpu"
     threads: int = Field(1, ge=1)
@@ -98,11 +98,8 @@ def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:
     Raises:
         UserError: as in `read`.
     """
-    experiment = checked(Experiment, tables, where)
+    experiment = checked(Experiment, _with_input(tables), where)
     model = plugins.load("models", experiment.model.name)
-    if experiment.input is None:
-        name, options = model.INPUT
-        experiment = experiment.model_copy(update={"input": Choice(name=name, **options)})
     filled = {
         field: _filled(kind, getattr(experiment, field), f"{where}, [{field}]") for field, kind in _CHOICES.items()
     }
@@ -111,6 +108,18 @@ def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:
     for dataset in experiment.datasets:
         plugins.load("datasets", dataset)
     return experiment.model_copy(update=filled)
+
+
+def _with_input(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables with the model's own input below what they say of the input."""
+    chosen = tables.get("model")
+    if not isinstance(chosen, Mapping) or not isinstance(chosen.get("name"), str):
+        return dict(tables)  # the check that follows says what is wrong
+    name, options = plugins.load("models", chosen["name"]).INPUT
+    given = tables.get("input", {})
+    if not isinstance(given, Mapping) or given.get("name", name) != name:
+        return dict(tables)
+    return {**tables, "input": {"name": name, **options, **given}}
 
 
 def options(kind: str, choice: Choice) -> Any:
@@ -214,7 +223,7 @@ def _tables(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: want a TOML file, got {getattr(error, 'strerror', None) or error}") from error
     except tomllib.TOMLDecodeError as error:

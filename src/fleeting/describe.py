@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -81,14 +82,14 @@ def score_table(scores: Mapping[str, Any], width: int = 100) -> Table:
         notes.append("oracle looks at the test labels: read it against the dice roll")
     parts = scores.get("parts") or {"all": scores}
     for part, block in parts.items():
-        table.add_row(part, str(block["n"]), *(_cell(block, name) for name, _ in shown))
+        table.add_row(escape(part), str(block["n"]), *(_cell(block, name) for name, _ in shown))
         if len(block["by_dataset"]) > 1:
             for name, rows in block["by_dataset"].items():
-                table.add_row(f"  {name}", str(rows["n"]), *(_cell(rows, measure) for measure, _ in shown))
+                table.add_row(escape(f"  {name}"), str(rows["n"]), *(_cell(rows, measure) for measure, _ in shown))
         floor, majority = block["floor"], block["majority"]
         table.add_row("  dice roll", "", f"{floor['uf1'][0]:.4f}", f"{floor['uar'][0]:.4f}", style="dim")
         row = (f"{majority[name]:.4f}" for name, _ in shown)
-        table.add_row(f"  always {majority['class']}", "", *row, style="dim")
+        table.add_row(escape(f"  always {majority['class']}"), "", *row, style="dim")
         if block.get("train_accuracy") is not None:
             table.add_row("  training part", "", "", "", f"{block['train_accuracy']:.4f}", style="dim")
     tasks = scores.get("tasks")

@@ -73,6 +73,8 @@ def run(
         UserError: bad input, another run in `out`, a full disk. KeyboardInterrupt passes through; what is done
             is kept.
     """
+    _check_device(experiment)
+    _opened.cache_clear()  # another run may have been in this folder before, in this process
     clips, labels, dropped = load(experiment, roots)
     packed, broken = prepare(experiment, clips, progress)
     clips = [clip for clip in clips if clip.key not in broken]
@@ -82,7 +84,7 @@ def run(
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
         opened = runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
-        _place_samples(out, packed)
+        runs.place_samples(out, packed.folder)
         done = opened.done()
         pending = [task for task in todo if task.name not in done]
         _run_tasks(pending, out, jobs, len(todo), progress)
@@ -133,8 +135,10 @@ def prepare(
     plans = _plans(experiment, clips)
     folder = cache.folder() / "packed" / _prepared_digest(experiment, clips)
     broken_file = folder / "broken.json"
-    if samples.is_packed(folder):
+    try:
         return samples.read(folder), json.loads(broken_file.read_text(encoding="utf-8"))
+    except (UserError, OSError, ValueError):
+        pass  # nothing there, or damaged: packed anew
     views: dict[str, Sequence[View]] = {}
     broken: dict[str, str] = {}
     for done, clip in enumerate(clips, 1):
@@ -190,7 +194,7 @@ def execute(task: FoldTask, folder: Path) -> FoldResult:
 
     Args:
         task: what to train on and what to test.
-        folder: run folder with ``run.toml`` and ``samples.json``; opened once a process.
+        folder: of the run; opened once a process.
     """
     import torch
 
@@ -243,8 +247,9 @@ def train(
 
     from fleeting import saving, training
 
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: want a new folder for the model, got one with things in it; choose another --out")
+    _check_device(experiment)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: want a new folder for the model, got something that is there; choose another --out")
     clips, labels, _ = load(experiment, roots)
     packed, broken = prepare(experiment, clips, progress)
     kept = {key: label for key, label in labels.items() if key not in broken}
@@ -280,7 +285,8 @@ def predict(model: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 
     Returns:
         For each ``clip, class, probabilities: {class: p}, trained_on``; the last is True where the clip's
-        subject was in the training part, so that the decision says nothing about new people.
+        subject was in the training part, so that the decision says nothing about new people, and None for a
+        picture given as a file, whose subject is not known.
 
     Raises:
         UserError: `model` is no model folder, no such clip, or a clip cannot give what the input wants.
@@ -291,7 +297,7 @@ def predict(model: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 
     network, header = saving.read(model)
     experiment = config.resolve(header["experiment"], str(model / "model.toml"))
-    clips = find_clips(experiment, names)
+    clips, known = find_clips(experiment, names)
     input_, options = _plugin(experiment, "inputs", _input(experiment))
     plans = _plans(experiment, clips)
     views = {clip.key: _views(experiment, clip, *plans[clip.key]) for clip in clips}
@@ -303,15 +309,19 @@ def predict(model: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     for clip in clips:
         voted = runs.vote(probs[packed.keys == clip.key][None], recipe.vote)[0]
         words = {word: float(value) for word, value in zip(header["classes"], voted, strict=True)}
-        seen = clip.group in header["trained_on"]
+        # of a picture given as a file nobody knows the subject
+        seen = None if clip.key not in known else clip.group in header["trained_on"]
         found.append(
             {"clip": clip.key, "class": max(words, key=words.__getitem__), "probabilities": words, "trained_on": seen}
         )
     return found
 
 
-def find_clips(experiment: Experiment, names: Sequence[str]) -> list[Clip]:
+def find_clips(experiment: Experiment, names: Sequence[str]) -> tuple[list[Clip], set[str]]:
     """Clips by their keys, or by the paths of flow pictures in the layout of `megc2019_flow`.
+
+    Returns:
+        The clips, and the keys of those that the corpora know.
 
     Raises:
         UserError: no such clip (the nearest key is suggested), or one is named twice.
@@ -327,7 +337,7 @@ def find_clips(experiment: Experiment, names: Sequence[str]) -> list[Clip]:
             raise UserError(f"want a clip key (dataset/subject/name) or the path of a flow picture, got {key!r}{near}")
     clips = [known.get(name) or _picture_clip(Path(name)) for name in names]
     unique(clip.key for clip in clips)
-    return clips
+    return clips, set(known)
 
 
 def _picture_clip(path: Path) -> Clip:
@@ -388,6 +398,18 @@ def _plans(experiment: Experiment, clips: Sequence[Clip]) -> dict[str, tuple[Mom
     return plans
 
 
+def _check_device(experiment: Experiment) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=experiment.device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(
+            f"want a device that torch can use here, got {experiment.device!r} ({why}); set device = 'cpu'"
+        ) from error
+
+
 def _check_mirror(experiment: Experiment) -> None:
     """An input may say that its picture is not the mirrored face when it is mirrored."""
     input_, options = _plugin(experiment, "inputs", _input(experiment))
@@ -436,16 +458,11 @@ def _stamped(file: FlowFile) -> list[Any]:
     return [cache.stamp(file.path), file.pair, file.channels, file.unit]
 
 
-def _place_samples(out: Path, packed: Samples) -> None:
-    files.write_text(out / "samples.json", json.dumps({"folder": str(packed.folder.resolve())}))
-
-
 @memoised
 def _opened(folder: Path) -> tuple[Experiment, Samples]:
     """Experiment and samples of a run folder, once a process."""
-    experiment = config.resolve(runs.Run(folder).header["experiment"], str(folder / "run.toml"))
-    place = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
-    return experiment, samples.read(Path(place["folder"]))
+    run = runs.Run(folder)
+    return config.resolve(run.header["experiment"], str(folder / "run.toml")), samples.read(run.samples)
 
 
 def _deal(keys: Sequence[str], parts: int, seed: int) -> list[set[str]]:
@@ -479,6 +496,7 @@ def _header(
     recipe, model = config.recipe(experiment), plugins.load("models", experiment.model.name)
     return {
         "digest": config.digest(experiment),
+        "samples_sha256": samples.digest(packed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "classes": classes(experiment),
         "commit": _commit(),

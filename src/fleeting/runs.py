@@ -5,7 +5,9 @@
 ``clips.csv``       key, dataset, subject, clip, emotion, label, onset, apex, offset
 ``folds.csv``       seed, fold, part, key: which clip a fold tests
 ``tasks/``          one ``.npz`` a finished task (its presence means done), ``.error.txt`` for a failed one
+``samples.json``    where the packed samples lie
 ``predictions.csv`` assembled: one row a clip and seed, views voted, last epoch
+``scratch/``        what a task of several phases resumes from
 ``lock``            one writer
 =================== ==============================================================================================
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +42,12 @@ if TYPE_CHECKING:
 SELECTIONS = ("last", "inner", "oracle")
 _CLIP_COLUMNS = ("key", "dataset", "subject", "clip", "emotion", "label", "onset", "apex", "offset")
 _FOLD_COLUMNS = ("seed", "fold", "part", "key")
+_IDENTITY = {
+    "digest": "experiment",
+    "clips_sha256": "list of clips and labels",
+    "samples_sha256": "input (pictures, or the code that makes views of them)",
+}
+_HEADER = ("digest", "experiment", "classes", "counts", "standin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +86,29 @@ class Run:
         self.folder = folder
         if not (folder / "run.toml").is_file():
             raise UserError(f"{folder}: want a run folder, found no run.toml there; give the folder of a run")
+        _ = self.header  # read at once: what is no run says so before anything else goes wrong
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """``run.toml`` as tables."""
-        return tomllib.loads((self.folder / "run.toml").read_text(encoding="utf-8"))
+        """``run.toml`` as tables.
+
+        Raises:
+            UserError: it is broken, or not of a run.
+        """
+        path = self.folder / "run.toml"
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path}: want the description of a run, got {error}; choose another folder") from error
+        missing = [name for name in _HEADER if name not in tables]
+        if missing:
+            raise UserError(f"{path}: want the description of a run, found no {missing[0]!r}; choose another folder")
+        return tables
+
+    @property
+    def samples(self) -> Path:
+        """The folder of the packed samples. Raises `UserError` where it is not known."""
+        return Path(json.loads(_read_text(self.folder / "samples.json"))["folder"])
 
     @property
     def name(self) -> str:
@@ -151,7 +178,13 @@ class Run:
         count = int(self.header["experiment"]["inner"])
         if not count:
             raise UserError(f"{self.folder}: want inner tasks for select 'inner', got none; run again with inner = 3")
-        return [self.trace(task_name(fold, seed, inner)) for inner in range(count)]
+        names = [task_name(fold, seed, inner) for inner in range(count)]
+        if not self.done().issuperset(names):
+            raise UserError(
+                f"{self.folder}: want all {count} inner tasks of fold {fold}, seed {seed}, for 'inner', got some "
+                "unfinished; run the same command again"
+            )
+        return [self.trace(name) for name in names]
 
     def labels(self, keys: Iterable[Any]) -> Array:
         """(N,) classes of clips."""
@@ -200,14 +233,15 @@ def begin(
     tables = {**header, "clips_sha256": _clips_digest(rows)}
     if (folder / "run.toml").is_file():
         run = Run(folder)
-        for key, what in (("digest", "experiment"), ("clips_sha256", "clips or labels")):
-            if run.header[key] != tables[key]:
+        for key, what in _IDENTITY.items():
+            if run.header.get(key) != tables.get(key):
+                why = _difference(run.header, tables) if key == "digest" else f"{key} differs"
                 raise UserError(
-                    f"{folder}: want the same {what} to resume this run, got others "
-                    f"({_difference(run.header, tables)}); choose another --out, or delete the folder"
+                    f"{folder}: want the same {what} to resume this run, got another ({why}); choose another --out, "
+                    "or delete the folder"
                 )
         return run
-    if folder.exists() and any(path.name != "lock" for path in folder.iterdir()):
+    if folder.exists() and any(not _is_leftover(path) for path in folder.iterdir()):
         raise UserError(f"{folder}: want a new folder or a run, got a folder with other things; choose another --out")
     _write_csv(folder / "clips.csv", _CLIP_COLUMNS, rows)
     tested = [
@@ -220,6 +254,11 @@ def begin(
     _write_csv(folder / "folds.csv", _FOLD_COLUMNS, tested)
     files.write_text(folder / "run.toml", tomli_w.dumps(tables))
     return Run(folder)
+
+
+def place_samples(folder: Path, samples: Path) -> None:
+    """Notes where the packed samples lie; they may move between a run and its resumption."""
+    files.write_text(folder / "samples.json", json.dumps({"folder": str(samples.resolve())}))
 
 
 @contextmanager
@@ -355,7 +394,8 @@ def _part_rows(
         clip, probs = run.clips[str(trace.keys[position])], trace.probs[epoch, position]
         yield {
             **{name: clip[name] for name in ("key", "dataset", "subject", "clip")},
-            **{"part": part, "fold": fold, "seed": seed, "epoch": epoch, "true": clip["label"]},
+            # early stopping's restored network has a row of its own, but no epoch of its own
+            **{"part": part, "fold": fold, "seed": seed, "epoch": min(epoch, trace.epochs - 1), "true": clip["label"]},
             "pred": run.classes[int(probs.argmax())],
             **{f"p_{name}": float(p) for name, p in zip(run.classes, probs, strict=True)},
         }
@@ -399,12 +439,15 @@ def _clips_digest(rows: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(repr(sorted(listed)).encode()).hexdigest()
 
 
+def _is_leftover(path: Path) -> bool:
+    """What a run leaves that was killed before its ``run.toml`` was there."""
+    return path.name in ("lock", "clips.csv", "folds.csv") or (path.name.startswith(".") and path.suffix == ".tmp")
+
+
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The first experiment value that differs, in words."""
     was, now = (dict(_flat(header["experiment"])) for header in (old, new))
     changed = [name for name in sorted({*was, *now} - {"name"}) if was.get(name) != now.get(name)]
-    if not changed:
-        return "the clip list differs"
     return f"{changed[0]} was {was.get(changed[0])!r}, is {now.get(changed[0])!r}"
 
 
@@ -417,8 +460,14 @@ def _flat(tables: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return list(csv.DictReader(io.StringIO(_read_text(path))))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: want a file of a run, got {error}; run the same command again") from error
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -36,9 +37,9 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
     flat = [(key, view) for key, clip_views in views.items() for view in clip_views]
     if not flat:
         raise UserError("want at least one view to pack, got none; every clip was dropped, see the reasons above")
-    for name in channels:
-        _write_array(folder / f"{name}.npy", name, flat)
+    sums = {name: _write_array(folder / f"{name}.npy", name, flat) for name in channels}
     index = {
+        "sha256": sums,
         "keys": [key for key, _ in flat],
         "views": [view.name for _, view in flat],
         "train_only": [view.train_only for _, view in flat],
@@ -48,9 +49,9 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
     return read(folder)
 
 
-def is_packed(folder: Path) -> bool:
-    """Whether `pack` finished there."""
-    return (folder / _INDEX).is_file()
+def digest(samples: Samples) -> str:
+    """SHA-256 over everything that was packed into the folder: keys, views, channels and values."""
+    return hashlib.sha256((samples.folder / _INDEX).read_bytes()).hexdigest()
 
 
 def read(folder: Path) -> Samples:
@@ -63,7 +64,7 @@ def read(folder: Path) -> Samples:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         x = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in index["channels"]}
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: want packed samples, got {error}; run prepare or run again") from error
+        raise UserError(f"{folder}: want packed samples, got {error}; run again, they are then packed anew") from error
     return Samples(
         folder=folder,
         keys=np.array(index["keys"]),
@@ -123,13 +124,17 @@ def _rows(samples: Samples, keys: Iterable[str], test: bool) -> Array:
     return rows
 
 
-def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> None:
-    first = _array(name, *flat[0])
+def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> str:
+    """SHA-256 of the values."""
+    first, content = _array(name, *flat[0]), hashlib.sha256()
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         header = {"descr": first.dtype.str, "fortran_order": False, "shape": (len(flat), *first.shape)}
         np.lib.format.write_array_header_1_0(stream, header)
         for key, view in flat:
-            stream.write(_checked(key, name, view, first).tobytes())
+            data = _checked(key, name, view, first).tobytes()
+            stream.write(data)
+            content.update(data)
+    return content.hexdigest()
 
 
 def _checked(key: str, name: str, view: View, first: Array) -> Array:

@@ -6,6 +6,9 @@ give mean and range; intervals are 95 % percentile bootstraps over subjects of t
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,22 +43,7 @@ def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: st
         UserError: no run, an unknown rule, or nothing finished.
     """
     run = runs.Run(folder)
-    table = runs.table(run, select, by, ties)
-    parts = {
-        str(part): {**_scores(rows, run.classes), **_beside(run, rows, select, by, ties)}
-        for part, rows in table.groupby("part", sort=True)
-    }
-    done, failed = run.done(), run.failed()
-    head = {
-        "run": run.name,
-        "folder": str(folder),
-        "model": run.header["experiment"]["model"]["name"],
-        "select": {"rule": select, "by": by, "ties": ties} if select == "oracle" else {"rule": select},
-        "tasks": {"done": len(done), "failed": len(failed), "all": run.header["counts"]["tasks"]},
-        "seeds": run.seeds,
-        "standin": run.header["standin"],
-    }
-    return {**head, **_top(parts), "parts": parts}
+    return _scored(run, runs.table(run, select, by, ties), select, by, ties)
 
 
 def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> dict[str, Any]:
@@ -73,16 +61,9 @@ def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> d
     Raises:
         UserError: no such file or column, an empty cell, or another `select`.
     """
-    import pandas as pd
-
     if select != "last":
         raise UserError(f"{path}: want --select last for a bare CSV, got {select!r}: it holds no epochs to select from")
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: want a CSV file or a run folder, got {error}") from error
-    table = _named(frame, columns, path)
-    table = table.sort_values(list(table.columns), ignore_index=True)
+    table = _read_table(path, columns).sort_values(["dataset", "subject", "true", "pred"], ignore_index=True)
     return {"run": path.stem, "select": {"rule": "last"}, **_scores(table, _words(table)), **_chance(table)}
 
 
@@ -95,7 +76,7 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
         metric: what the permutation test compares.
 
     Returns:
-        ``runs: [scores]``, ``metric``, ``common: clips``, ``left_out: clips``, and
+        ``runs: [scores on the common clips]``, ``metric``, ``common: clips``, ``left_out: clips``, and
         ``pairs: [{first, second, folders, part, difference, p, rounds, exact}]``: a paired permutation test over
         subjects; difference = first - second.
 
@@ -107,7 +88,7 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
     opened = [runs.Run(folder) for folder in folders]
     tables = [runs.table(run, select) for run in opened]
     common = _common(opened, tables)
-    kept = [table[table["key"].isin(common)] for table in tables]
+    kept = [table[table["key"].isin(common)].reset_index(drop=True) for table in tables]
     pairs = [
         {
             "first": opened[0].name,
@@ -118,14 +99,37 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
         for other, table in zip(opened[1:], kept[1:], strict=True)
         for result in _pairs(kept[0], table, opened[0].classes, metric)
     ]
+    if not pairs:
+        raise UserError(f"want runs with a part in common, got {[sorted(set(table['part'])) for table in kept]}")
     return {
         "metric": metric,
         "select": {"rule": select},
         "common": len(common),
         "left_out": max(table["key"].nunique() for table in tables) - len(common),
-        "runs": [score_run(folder, select) for folder in folders],
+        "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)],
         "pairs": pairs,
     }
+
+
+def _scored(
+    run: runs.Run, table: pd.DataFrame, select: str, by: str = "accuracy", ties: str = "latest"
+) -> dict[str, Any]:
+    """`score_run`'s answer for a table of a run's predictions."""
+    parts = {
+        str(part): {**_scores(rows, run.classes), **_beside(run, rows, select, by, ties)}
+        for part, rows in table.groupby("part", sort=True)
+    }
+    done, failed = run.done(), run.failed()
+    head = {
+        "run": run.name,
+        "folder": str(run.folder),
+        "model": run.header["experiment"]["model"]["name"],
+        "select": {"rule": select, "by": by, "ties": ties} if select == "oracle" else {"rule": select},
+        "tasks": {"done": len(done), "failed": len(failed), "all": run.header["counts"]["tasks"]},
+        "seeds": run.seeds,
+        "standin": run.header["standin"],
+    }
+    return {**head, **_top(parts), "parts": parts}
 
 
 def _scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
@@ -159,8 +163,9 @@ def _beside(run: runs.Run, rows: pd.DataFrame, select: str, by: str, ties: str) 
     """What must stand beside a score: the dice roll, the majority class, the accuracy on the training part."""
     first = rows[rows["seed"] == rows["seed"].value_counts().idxmax()]
     traces = [run.traces[place] for place in set(zip(rows["seed"], rows["fold"], strict=True))]
-    # folds that stopped early had fewer epochs to choose from; the longest gives the floor
-    epochs = max(trace.epochs for trace in traces)
+    # folds that stopped early had fewer epochs to choose from
+    seed = first["seed"].iloc[0]
+    epochs = np.array([run.traces[seed, fold].epochs for fold in first["fold"]])
     fitted = [float(trace.log["fitted_accuracy"]) for trace in traces if "fitted_accuracy" in trace.log]
     groups = first["fold"].to_numpy()
     floor = statistics.floor(_numbers(first["true"], run.classes), groups, len(run.classes), epochs, select, by, ties)
@@ -226,28 +231,53 @@ def _in_every_seed(table: pd.DataFrame) -> set[str]:
     return set(seeds[seeds == table["seed"].nunique()].index)
 
 
-def _named(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """dataset, subject, true, pred, seed = 0; labels as words, 1.0 written 1."""
     import pandas as pd
 
-    for column in columns.values():
-        if column not in frame.columns:
-            raise UserError(f"{path}: want a column {column!r}{nearest(column, list(frame.columns))}")
-    chosen = {name: frame[column].str.strip() for name, column in columns.items()}
-    table = pd.DataFrame({"dataset": "all", "subject": "", **chosen})
-    if table.empty:
+    try:
+        # csv, not pandas, which takes a column too many for an index and shifts all others
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), skipinitialspace=True, restkey="")
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = [_cells(row, reader.line_num, columns, path) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: want a CSV file or a run folder, got {error}") from error
+    if not rows:
         raise UserError(f"{path}: want at least one row, got none")
-    empty = table[(table[list(columns)] == "").any(axis=1)]
-    if len(empty):
-        raise UserError(
-            f"{path}, line {int(empty.index[0]) + 2}: want a value in every named column, got an empty cell"
-        )
-    table["seed"] = 0
+    table = pd.DataFrame({"dataset": "all", "subject": "", "seed": 0}, index=range(len(rows)))
+    table = table.assign(**{name: [row[name] for row in rows] for name in columns})
+    _check_spelling(table, path)
     return table
+
+
+def _cells(row: Mapping[str, Any], line: int, columns: Mapping[str, str], path: Path) -> dict[str, str]:
+    """One row's named cells. Raises `UserError` for a missing column, an empty cell or a cell too many."""
+    if any(str(cell).strip() for cell in row.get("", ())):
+        raise UserError(f"{path}, line {line}: want as many cells as the header, got more; correct the line")
+    found = {}
+    for name, column in columns.items():
+        if column not in row:
+            raise UserError(f"{path}: want a column {column!r}{nearest(column, [key for key in row if key])}")
+        found[name] = (row[column] or "").strip()
+        if found[name].lower() in ("", "nan", "na", "none"):
+            raise UserError(f"{path}, line {line}: want a value in column {column!r}, got an empty cell; fill it in")
+    return {**found, **{name: re.sub(r"^(-?[0-9]+)\.0+$", r"\1", found[name]) for name in ("true", "pred")}}
+
+
+def _check_spelling(table: pd.DataFrame, path: Path) -> None:
+    """A predicted word that differs from a true one only in case is a slip, not a class of its own."""
+    known = set(table["true"])
+    lower = {word.lower(): word for word in known}
+    for word in sorted(set(table["pred"]) - known):
+        if word.lower() in lower:
+            raise UserError(
+                f"{path}: want the classes written alike, got {word!r} and {lower[word.lower()]!r}; rename one"
+            )
 
 
 def _words(table: pd.DataFrame) -> list[str]:
     words = set(table["true"]) | set(table["pred"])
-    return sorted(words, key=lambda word: (0, int(word), "") if word.lstrip("-").isdigit() else (1, 0, word))
+    return sorted(words, key=lambda word: (0, int(word), "") if re.fullmatch("-?[0-9]+", word) else (1, 0, word))
 
 
 def _numbers(words: pd.Series[Any], classes: Sequence[str]) -> Array:

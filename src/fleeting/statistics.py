@@ -345,14 +345,18 @@ def _roll(rng: np.random.Generator, totals: Ints, shape: tuple[int, ...]) -> npt
 
 
 def _roll_selected(
-    true: Ints, fold: Ints, totals: Ints, rolls: tuple[int, int], rule: _Rule, rng: np.random.Generator
+    true: Ints, fold: Ints, totals: Ints, rolls: tuple[int, Ints], rule: _Rule, rng: np.random.Generator
 ) -> npt.NDArray[Any]:
-    """Dice predictions after selection, (rounds, n): per fold and round the best of (E, n_fold) rolls."""
-    rounds, epochs = rolls
+    """Dice predictions after selection, (rounds, n): per fold and round the best of (E, n_fold) rolls.
+
+    rolls: rounds, and (n,) the epochs that each clip's fold has.
+    """
+    rounds, tries = rolls
     kept = np.empty((rounds, len(true)), dtype=np.min_scalar_type(len(totals)))
     labels = true.astype(kept.dtype)  # compared byte by byte
     for f in range(fold.max() + 1):
         rows = np.flatnonzero(fold == f)
+        epochs = int(tries[rows[0]])
         for part in _chunks(rounds, epochs * len(rows)):
             # clips first in memory: sums over clips then add long rows
             shape = (len(rows), part.stop - part.start, epochs)
@@ -373,7 +377,7 @@ def floor(
     truth: npt.ArrayLike,
     groups: Sequence[Any] | npt.NDArray[Any],
     classes: int,
-    epochs: int,
+    epochs: int | Sequence[int] | npt.NDArray[Any],
     select: str,
     by: str = "accuracy",
     ties: str = "latest",
@@ -386,7 +390,7 @@ def floor(
     The "model" draws every prediction at every epoch from the class frequencies of the truth, and the rule
     selects as it would for a real one. "last" and "inner" look at no test label, so one roll is scored.
     "oracle" keeps for each group (fold) the epoch with the best score on that group's labels; then all groups
-    are pooled. On MEGC2019 with 68 left-out subjects and 800 epochs the oracle's UF1 is .82.
+    are pooled. On MEGC2019 with 68 left-out subjects and 800 epochs the oracle's UF1 is .83.
     The draws are independent from epoch to epoch, a real trace's are not: the floor is that of so many
     independent tries.
 
@@ -394,7 +398,8 @@ def floor(
         truth: (n,) integer labels in [0, classes), n >= 1.
         groups: (n,) fold of each clip (the left-out subject), text or integers.
         classes: number of classes, at least 1.
-        epochs: number of epochs that the rule can choose from, at least 1; those really run.
+        epochs: number of epochs that the rule can choose from, at least 1; those really run. (n,) numbers, the
+            same for all clips of a group, where training stopped early in some.
         select: "last", "inner" or "oracle".
         by: what the oracle looks at, see `best_epochs`.
         ties: which of several best epochs the oracle keeps, see `best_epochs`.
@@ -404,15 +409,16 @@ def floor(
             the epoch is then chosen for each fold and part.
 
     Returns:
-        uf1 and uar, each (mean, standard deviation over the rounds) of the pooled score; epochs, select, by,
-        ties, rounds as given. With `parts` also parts {name: {uf1, uar}}, each part scored alone, which is
-        what a table reports; uf1 and uar beside it are over all clips.
+        uf1 and uar, each (mean, standard deviation over the rounds) of the pooled score; epochs (the most that
+        any group has), select, by, ties, rounds. With `parts` also parts {name: {uf1, uar}}, each part scored
+        alone, which is what a table reports; uf1 and uar beside it are over all clips.
 
     Raises:
         UserError: for other shapes, no clips, labels out of range, an unknown rule, epochs or rounds < 1.
     """
     _check_choice(select, _SELECT, "select")
-    _check_count(epochs, "epochs")
+    for number in {epochs} if isinstance(epochs, int) else set(np.asarray(epochs).tolist()):
+        _check_count(number, "epochs")
     _check_count(rounds, "rounds")
     rule, true = _check_rule(by, ties), check_labels(truth, classes, "truth")
     if not len(true):
@@ -421,9 +427,10 @@ def floor(
     fold = np.unique(check_groups(groups, len(true))[1] * len(names) + part, return_inverse=True)[1]
     totals = np.cumsum(np.bincount(true, minlength=classes))
     # one epoch leaves nothing to choose: "last" and "inner" go the same way
-    rolls = (rounds, epochs if select == "oracle" else 1)
+    tries = np.broadcast_to(np.asarray(epochs, dtype=np.int64), true.shape)
+    rolls = (rounds, tries if select == "oracle" else np.ones_like(tries))
     preds = _roll_selected(true, fold, totals, rolls, rule, np.random.default_rng(seed))
-    said = {"epochs": epochs, "select": select, "by": by, "ties": ties, "rounds": rounds}
+    said = {"epochs": int(tries.max()), "select": select, "by": by, "ties": ties, "rounds": rounds}
     result: dict[str, Any] = {**_spread(true, preds, classes), **said}
     if parts is not None:
         rows = {name: part == i for i, name in enumerate(names)}

@@ -50,13 +50,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     epochs: int = Field(100, ge=1)
     batch: int = Field(32, ge=1)
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine", "exponential"] = "constant"
     decay: float = Field(1.0, gt=0, le=1)
     warmup_epochs: int = Field(0, ge=0)
     cooldown_epochs: int = Field(0, ge=0)
-    min_lr: float = Field(0.0, ge=0)
+    min_lr: float = Field(0.0, ge=0, allow_inf_nan=False)
     amp: Literal["none", "bf16"] = "none"
     criterion: Literal["ce", "focal"] = "ce"
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -65,7 +65,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     flip: bool = False
     rotate_deg: float = Field(0.0, ge=0, le=180)
     crop: int | None = Field(None, ge=1)
-    mixup: float = Field(0.0, ge=0)
+    mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
     patience: int = Field(0, ge=0)
     inner_share: float = Field(0.2, gt=0, lt=1)
     vote: Literal["majority", "mean"] = "majority"

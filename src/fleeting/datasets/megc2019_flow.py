@@ -117,6 +117,8 @@ def fetch(target: Path, source: str | None = None, progress: Callable[[int, int]
     Raises:
         UserError: a file is missing at the source, differs from its checksum, or cannot be written.
     """
+    if is_standin(target):
+        raise UserError(f"{target}: want a folder for the real corpus, got made-up data; choose another folder")
     sums = checksums()
     changed = 0
     for done, (name, digest) in enumerate(sums.items(), 1):
@@ -167,15 +169,18 @@ def write_standin(root: Path, subjects: int = 4, clips: int = 8, seed: int = 0) 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if not path.is_file():
         raise UserError(f"{path}: want the list of clips, found no file; run: fleeting data fetch megc2019_flow")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        wanted = {"dataset", "sub", "filename_o", "label"}
-        missing = wanted - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"{path}: want columns {sorted(wanted)}, found no {sorted(missing)}; fetch the data again")
-        for row in reader:
-            if any((value or "").strip() for name, value in row.items() if name):
-                yield reader.line_num, {name: (row[name] or "").strip() for name in wanted}
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: want a CSV file in UTF-8, got {error}; fetch the data again") from error
+    wanted = {"dataset", "sub", "filename_o", "label"}
+    missing = wanted - set(reader.fieldnames or ())
+    if missing:
+        raise UserError(f"{path}: want columns {sorted(wanted)}, found no {sorted(missing)}; fetch the data again")
+    for line, row in rows:
+        if any((value or "").strip() for name, value in row.items() if name):
+            yield line, {name: (row[name] or "").strip() for name in wanted}
 
 
 def _clip(root: Path, row: Mapping[str, str], line: int) -> Clip:

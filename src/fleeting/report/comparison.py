@@ -25,7 +25,7 @@ def compared(readings: Sequence[Reading]) -> list[Block]:
             continue
         rows += [_pair(first, other, pair, found) for pair in found["pairs"]]
     words = (
-        "Paired permutation test over subjects, after the last epoch: if two runs were equally good, it would not "
+        "Paired permutation test over subjects, nothing selected: if two runs were equally good, it would not "
         "matter which of them a subject's predictions came from. p is the share of random exchanges, subject by "
         "subject, that bring a difference in UF1 at least as large as the one found."
     )

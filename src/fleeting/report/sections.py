@@ -30,7 +30,7 @@ from fleeting.report.strip import strip
 _MEASURES = (("uf1", "UF1"), ("uar", "UAR"), ("accuracy", "accuracy"), ("macro_precision", "macro precision"))
 _NAMED = 20  # failed tasks on the page; more than that failed for one reason
 _MAKING = {
-    "last": "the network as it is after the last epoch",
+    "last": "the network as training leaves it: after the last epoch, or as early stopping restored it",
     "inner": "the epoch that is best over inner splits of the training subjects",
 }
 
@@ -103,8 +103,8 @@ def headline(readings: Sequence[Reading]) -> list[Block]:
     head += [*(f"UF1 {name}" for name in corpora), "training accuracy", "majority class UF1"]
     rows = [_row(reading, part, corpora, seeds) for reading in readings for part in reading.parts]
     caption = (
-        "After the last epoch, pooled over all folds, never averaged over folds. Brackets and bars: 95 % bootstrap "
-        "over subjects; the tick on the bar of UF1 and UAR is a dice roll with the class frequencies. "
+        "The networks as training left them, pooled over all folds, never averaged over folds. Brackets and bars: "
+        "95 % bootstrap over subjects; the tick on the bar of UF1 and UAR is a dice roll with the class frequencies. "
         "Training accuracy: of the finished networks, mean over folds. Majority: always saying the most frequent class."
     )
     blocks: list[Block] = [Heading("Scores"), Table(caption, head, rows, "cards")]
