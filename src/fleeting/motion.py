@@ -17,10 +17,14 @@ def read(file: FlowFile) -> FlowField:
         raise UserError(
             f"{file.path}: want a min-max scaled flow picture, got unit {file.unit!r}; no such format is known"
         )
-    data = np.fromfile(file.path, np.uint8) if file.path.is_file() else np.empty(0, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if not file.path.is_file():
+        raise UserError(f"{file.path}: want a flow picture, found no file; fetch the data again")
+    data = file.path.read_bytes()
+    # some OpenCV versions fill up a truncated PNG, others warn on standard error; a whole one ends with its IEND chunk
+    cut = data.startswith(b"\x89PNG") and not data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82")
+    picture = None if cut or not data else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        got = "nothing that decodes" if picture is None else f"{picture.shape} {picture.dtype}"
+        got = "a truncated or unreadable file" if picture is None else f"{picture.shape} {picture.dtype}"
         raise UserError(f"{file.path}: want a flow picture of three 8-bit channels, got {got}; fetch the data again")
     by_name = dict(zip(file.channels, np.moveaxis(picture.astype(np.float32) / 255, -1, 0), strict=True))
     return FlowField(uv=np.stack([by_name["u"], by_name["v"]]), unit=file.unit, strain=by_name["strain"])

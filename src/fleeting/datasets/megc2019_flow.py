@@ -21,6 +21,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
+from fleeting import motion
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, FlowFile, Info, unique
 
@@ -72,7 +73,7 @@ def load(root: Path) -> list[Clip]:
     except UserError as error:
         raise UserError(f"{root / LIST}: {error}") from error
     for clip in clips:
-        read_picture(clip.flow_files[0].path)
+        _check_picture(clip.flow_files[0])
     if not is_standin(root):
         _check_counts(root / LIST, clips)
     return clips
@@ -81,24 +82,6 @@ def load(root: Path) -> list[Clip]:
 def is_standin(root: Path) -> bool:
     """Whether the folder was written by `write_standin`."""
     return (root / STANDIN).is_file()
-
-
-def read_picture(path: Path) -> Array:
-    """One flow picture: (28, 28, 3) uint8, channels strain, v, u.
-
-    Raises:
-        UserError: it is missing, cannot be decoded whole, or has another size.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: want a flow picture, found no file; fetch the data again")
-    data = path.read_bytes()
-    # OpenCV pads a truncated PNG without an error; a whole one ends with the IEND chunk
-    whole = data.startswith(b"\x89PNG") and data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
-    if picture is None or picture.shape != (_SIDE, _SIDE, 3) or picture.dtype != np.uint8:
-        got = "a truncated or unreadable file" if picture is None else f"{picture.shape} {picture.dtype}"
-        raise UserError(f"{path}: want an 8-bit colour PNG of 28 x 28, got {got}; fetch the data again")
-    return np.asarray(picture)
 
 
 def fetch(target: Path, source: str | None = None, progress: Callable[[int, int], None] = lambda done, of: None) -> int:
@@ -207,6 +190,12 @@ def _clip(root: Path, row: Mapping[str, str], line: int) -> Clip:
 def _picture_name(row: Mapping[str, str]) -> str:
     """The published names carry a blank before the ending."""
     return f"{row['sub']}_{row['filename_o']} .png"
+
+
+def _check_picture(file: FlowFile) -> None:
+    height, width = motion.read(file).uv.shape[1:]
+    if (height, width) != (_SIDE, _SIDE):
+        raise UserError(f"{file.path}: want a picture of 28 x 28, got {width} x {height}; fetch the data again")
 
 
 def _check_counts(path: Path, clips: list[Clip]) -> None:
