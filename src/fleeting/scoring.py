@@ -76,19 +76,40 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
         metric: what the permutation test compares.
 
     Returns:
-        ``runs: [scores on the common clips]``, ``metric``, ``common: clips``, ``left_out: clips``, and
+        As `paired`, and ``runs: [scores on the common clips]``.
+
+    Raises:
+        UserError: as `paired`.
+    """
+    opened, tables = _opened(folders, select)
+    found = _paired(opened, tables, select, metric)
+    kept = _on_common(opened, tables)
+    return {**found, "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)]}
+
+
+def paired(folders: Sequence[Path], select: str = "last", metric: str = "uf1") -> dict[str, Any]:
+    """The tests of `compare` alone.
+
+    Returns:
+        ``metric, select, common: clips, left_out: clips`` and
         ``pairs: [{first, second, folders, part, difference, p, rounds, exact}]``: a paired permutation test over
         subjects; difference = first - second.
 
     Raises:
-        UserError: fewer than two runs, other classes or labels, or no clip in common.
+        UserError: fewer than two runs, other classes or labels, or no clip or part in common.
     """
+    return _paired(*_opened(folders, select), select, metric)
+
+
+def _opened(folders: Sequence[Path], select: str) -> tuple[list[runs.Run], list[pd.DataFrame]]:
     if len(folders) < 2:
         raise UserError(f"want at least two runs to compare, got {len(folders)}")
     opened = [runs.Run(folder) for folder in folders]
-    tables = [runs.table(run, select) for run in opened]
-    common = _common(opened, tables)
-    kept = [table[table["key"].isin(common)].reset_index(drop=True) for table in tables]
+    return opened, [runs.table(run, select) for run in opened]
+
+
+def _paired(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], select: str, metric: str) -> dict[str, Any]:
+    kept = _on_common(opened, tables)
     pairs = [
         {
             "first": opened[0].name,
@@ -101,14 +122,15 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
     ]
     if not pairs:
         raise UserError(f"want runs with a part in common, got {[sorted(set(table['part'])) for table in kept]}")
-    return {
-        "metric": metric,
-        "select": {"rule": select},
-        "common": len(common),
-        "left_out": max(table["key"].nunique() for table in tables) - len(common),
-        "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)],
-        "pairs": pairs,
-    }
+    common = kept[0]["key"].nunique()
+    left_out = max(table["key"].nunique() for table in tables) - common
+    return {"metric": metric, "select": {"rule": select}, "common": common, "left_out": left_out, "pairs": pairs}
+
+
+def _on_common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The rows of the clips that all runs tested."""
+    common = _common(opened, tables)
+    return [table[table["key"].isin(common)].reset_index(drop=True) for table in tables]
 
 
 def _scored(

@@ -19,7 +19,7 @@ def compared(readings: Sequence[Reading]) -> list[Block]:
     first, rows, refused = readings[0], [], []
     for other in readings[1:]:
         try:
-            found = scoring.compare([first.run.folder, other.run.folder])
+            found = scoring.paired([first.run.folder, other.run.folder])
         except UserError as error:
             refused.append(Text(f"{other.label} cannot be compared with {first.label}: {error}"))
             continue
@@ -40,7 +40,7 @@ def compared(readings: Sequence[Reading]) -> list[Block]:
 
 
 def _pair(first: Reading, other: Reading, pair: Mapping[str, Any], found: Mapping[str, Any]) -> list[Cell]:
-    # `compare` subtracts the later run from the first
+    # `paired` subtracts the later run from the first
     difference, p = -pair["difference"], pair["p"]
     better = other.label if difference > 0 else first.label
     says = f"{better} is better; chance alone seldom does this"
