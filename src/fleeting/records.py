@@ -58,6 +58,10 @@ class Clip:
         action_units: codes as the sheet writes them.
         part: the corpus' own part ("A", "B"), "" if it has none.
         flow_files: published flow.
+        span: first and last frame of `frames` that belong to the clip, inclusive, None for all; the clip's own
+            indices count from the first.
+        problem: why the clip cannot be used ("want ..., got ...; do ..."): it is then reported, counted and
+            dropped, and nothing else about it is checked.
 
     Raises:
         UserError: a name is empty or contains "/" or "~", the indices are out of order, or there is nothing
@@ -76,14 +80,21 @@ class Clip:
     action_units: tuple[str, ...] = ()
     part: str = ""
     flow_files: tuple[FlowFile, ...] = ()
+    span: Pair | None = None
+    problem: str = ""
 
     def __post_init__(self) -> None:
         for part in (self.dataset, self.subject, self.name):
             if not part or any(letter in part for letter in "/~"):
                 raise UserError(f"{self.key}: want names that are not empty and hold no '/' or '~', got {part!r}")
+        if self.problem:
+            return
         if self.frames is None and not self.flow_files:
             raise UserError(f"{self.key}: want frames or published flow, got neither")
         count = len(self.frames) if isinstance(self.frames, tuple) else None
+        if self.span is not None:
+            _check_order(f"{self.key}, span", self.span, count)
+            count = self.span[1] - self.span[0] + 1
         _check_order(self.key, (self.onset, self.apex, self.offset), count)
 
     @property
@@ -134,14 +145,21 @@ class Track:
     Attributes:
         landmarks: (T, K, 2) float32, pixels of the recording; NaN where there is no face.
         state: (T,) int8: 1 face, 0 no face, -1 not looked for.
+        boxes: (T, 4) float32 (left, top, right, bottom) of the face detector, pixels, NaN where there is none;
+            None from a tracker that has no boxes.
+        notices: what a user should know, one line each ("2 faces on frame 0: took the larger one").
     """
 
     landmarks: Array
     state: Array
+    boxes: Array | None = None
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.landmarks.ndim != 3 or self.landmarks.shape[::2] != (len(self.state), 2):
             raise ValueError(f"want landmarks (T, K, 2) and state (T,), got {self.landmarks.shape}, {self.state.shape}")
+        if self.boxes is not None and self.boxes.shape != (len(self.state), 4):
+            raise ValueError(f"want boxes ({len(self.state)}, 4), got {self.boxes.shape}")
 
 
 @dataclass(frozen=True, eq=False)
