@@ -110,7 +110,7 @@ def time_whole(epochs: int, jobs: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FLEETING_CACHE"] = str(Path(folder) / "cache")
         clips, labels, _ = experiment.load(resolved, roots)
-        packed, _ = experiment.prepare(resolved, clips)
+        packed, *_ = experiment.prepare(resolved, clips)
         x = np.array(packed.x["flow"])
         y = packed.rows * 0 + [labels[str(key)] for key in packed.keys]
         subjects = [str(key).rpartition("/")[0] for key in packed.keys]

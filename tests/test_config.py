@@ -212,7 +212,7 @@ def test_the_digest_follows_every_value_but_the_name(write):
         table = changed
         for name in path[:-1]:
             table = table[name]
-        table[path[-1]] = other(value)
+        table[path[-1]] = "spotted" if path == ("apex",) else other(value)
         same = config.digest(config.Experiment.model_validate(changed)) == digest
         assert same == (path == ("name",)), path
 

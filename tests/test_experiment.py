@@ -112,7 +112,7 @@ def test_scrambled_test_labels_change_no_prediction(
 def test_packed_samples_hold_no_label(standin: Path, finished: runs.Run) -> None:
     resolved = config.resolve(tables())
     clips, _, _ = experiment.load(resolved, {"megc2019_flow": standin})
-    packed, broken = experiment.prepare(resolved, clips)
+    packed, broken, _ = experiment.prepare(resolved, clips)
     assert packed.y is None
     assert not broken
     text = (packed.folder / "index.json").read_text(encoding="utf-8")
@@ -261,15 +261,15 @@ def test_what_a_kill_leaves_before_the_run_began_is_overwritten(standin: Path, t
     assert run(tmp_path / "run", standin, protocol={"name": "hde"}, seeds=[0]).done()
 
 
-@pytest.mark.parametrize("damage", ["flow.npy", "broken.json", "index.json"])
+@pytest.mark.parametrize("damage", ["flow.npy", "said.json", "index.json"])
 def test_a_damaged_cache_is_made_again(damage: str, standin: Path, tmp_path: Path) -> None:
     resolved = config.resolve(tables())
     clips, _, _ = experiment.load(resolved, {"megc2019_flow": standin})
-    packed, _ = experiment.prepare(resolved, clips)
+    packed, *_ = experiment.prepare(resolved, clips)
     before = samples.digest(packed)
     path = packed.folder / damage
     path.write_bytes(path.read_bytes()[: -(path.stat().st_size // 2)])
-    again, _ = experiment.prepare(resolved, clips)
+    again, *_ = experiment.prepare(resolved, clips)
     assert samples.digest(again) == before
     assert len(again.x["flow"]) == 45
 

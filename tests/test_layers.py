@@ -25,9 +25,13 @@ ALLOWED = {
     "motion": BELOW,
     "histograms": BELOW | {"motion", "landmarks"},
     "landmarks": BELOW,
-    "video": BELOW,
+    "video": BELOW | {"files"},
     "align": BELOW | {"landmarks"},
     "simulation": BELOW | {"landmarks", "motion"},
+    "stages": BELOW | {"align", "cache", "config", "plugins"},
+    "seeing": BELOW | {"align", "cache", "config", "motion", "stages", "video"},
+    "preparation": BELOW | {"cache", "config", "files", "samples", "seeing", "stages"},
+    "finding": BELOW | {"config", "plugins", "video"},
     "look": BELOW | {"landmarks", "motion", "files"},
     "layers": BELOW,
     "augment": BELOW,
@@ -38,7 +42,7 @@ ALLOWED = {
     "published": BELOW | {"files"},
     "runs": BELOW | {"files", "metrics", "statistics"},
 }
-TOP = ("experiment", "cli", "demo", "app", "__main__")
+TOP = ("experiment", "looking", "cli", "demo", "app", "__main__")
 
 
 def name_of(path):

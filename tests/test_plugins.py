@@ -48,7 +48,7 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", plugins.KINDS)
 def test_every_file_is_a_plugin(kind):
     folder = Path(fleeting.__file__).parent / kind
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
     assert files <= set(plugins.names(kind))
     assert plugins.names(kind) == sorted(plugins.names(kind))
 

@@ -109,6 +109,24 @@ def test_published_strain_is_used():
     assert np.corrcoef(found[2].ravel(), published.strain.ravel())[0, 1] == pytest.approx(1)
 
 
+def test_the_form_of_the_strain_is_an_option():
+    y, x = np.mgrid[0:28, 0:28].astype(np.float32)
+    turn = FlowField(np.stack([-y, x]), "px")
+    found = {form: make(turn, Options(scale="px", strain=form)) for form in ("standard", "htnet")}
+    assert np.array_equal(found["standard"][:2], found["htnet"][:2])
+    assert np.allclose(found["standard"][2], 0, atol=1e-5)  # a turning head strains nothing
+    assert np.array_equal(found["htnet"][2], motion.strain(turn.uv, form="htnet"))
+    inside = (slice(1, -1), slice(1, -1))
+    assert np.allclose(found["htnet"][2][inside], np.sqrt(x + y)[inside])  # half of d(y^2)/dy + d(x^2)/dx
+
+
+def test_strain_that_was_published_has_one_form():
+    with pytest.raises(UserError, match=r"casme2/sub01/EP01: want flow in pixels.*set input\.strain = 'standard'"):
+        make(field("minmax", 28, 28), Options(strain="htnet"))
+    magnitude = Options(strain="htnet", third="magnitude")  # asks for no strain
+    assert make(field("minmax", 28, 28), magnitude).shape == (3, 28, 28)
+
+
 @pytest.mark.parametrize("unit", ["px", "minmax"])
 def test_a_still_face_gives_zero_and_not_nan(unit):
     for uv in (np.zeros((2, 28, 28), np.float32), np.full((2, 28, 28), 0.25, np.float32)):

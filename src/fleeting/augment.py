@@ -5,6 +5,9 @@ Channel names that mean something here:
 * ``u``, ``v``: signed flow; a mirrored picture has -u, a turned one has (u, v) turned with it;
 * ``u255``, ``v255``: flow scaled to 0..255 by its picture's minimum and maximum; mirrored, u becomes 255 - u.
   Its two components have lost their common scale, so it cannot be turned;
+* ``uu``, ``vv``: products of two flows; a mirrored picture keeps their signs, and they cannot be turned;
+* ``wheel_r``, ``wheel_g``, ``wheel_b``: a colour-wheel picture of flow, whose hues are directions: it can be neither
+  mirrored nor turned;
 * anything else is a picture: moved, never changed in value.
 """
 
@@ -16,7 +19,8 @@ from torch import Tensor
 
 from fleeting.errors import UserError
 
-_SCALED = ("u255", "v255")
+_WHEEL = ("wheel_r", "wheel_g", "wheel_b")
+_UNTURNABLE = ("u255", "v255", "uu", "vv", *_WHEEL)
 
 
 def mirror(x: Tensor, channels: Sequence[str], chosen: Tensor) -> Tensor:
@@ -26,7 +30,15 @@ def mirror(x: Tensor, channels: Sequence[str], chosen: Tensor) -> Tensor:
         x: (B, C, ..., H, W).
         channels: C names.
         chosen: (B,) bool.
+
+    Raises:
+        UserError: the channels are colours that stand for directions.
     """
+    if any(name in _WHEEL for name in channels):
+        raise UserError(
+            f"want channels that can be mirrored, got {tuple(channels)} whose hues are directions; set "
+            "input.encoding = 'uv', input.augment_as = 'picture' or recipe.flip = false"
+        )
     mirrored = x.flip(-1)
     for index, name in enumerate(channels):
         if name == "u":
@@ -40,27 +52,26 @@ def rotate(x: Tensor, channels: Sequence[str], degrees: Tensor) -> Tensor:
     """Each sample turned about its centre, and flow vectors turned with it; bilinear, border repeated.
 
     Args:
-        x: (B, C, H, W).
-        channels: C names.
+        x: (B, C, ..., H, W).
+        channels: C names; the first u turns with the first v, and so on.
         degrees: (B,), positive turns the picture's content clockwise on the screen (y points down).
 
     Raises:
-        UserError: the channels are flow scaled by its own minimum and maximum, or only one of u and v.
+        UserError: the channels are flow that cannot be turned, or u and v do not come in pairs.
     """
-    if any(name in _SCALED for name in channels) or ("u" in channels) != ("v" in channels):
+    iu, iv = ([index for index, name in enumerate(channels) if name == word] for word in ("u", "v"))
+    if any(name in _UNTURNABLE for name in channels) or len(iu) != len(iv):
         raise UserError(f"want u and v in one unit to rotate them, got {tuple(channels)}; set recipe.rotate_deg = 0")
     angle = torch.deg2rad(degrees).to(x)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     ratio = x.shape[-1] / x.shape[-2]
+    flat = x.flatten(1, -3)
     # grid_sample looks from the output back to the input, in units of half a side
     back = torch.stack([cos, sin / ratio, zero, -sin * ratio, cos, zero], -1).view(-1, 2, 3)
-    grid = functional.affine_grid(back, list(x.shape), align_corners=False)
-    turned = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    if "u" not in channels:
-        return turned
-    iu, iv = channels.index("u"), channels.index("v")
-    cos, sin = cos.view(-1, 1, 1), sin.view(-1, 1, 1)
-    u, v = turned[:, iu].clone(), turned[:, iv].clone()
+    grid = functional.affine_grid(back, list(flat.shape), align_corners=False)
+    turned = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False).view_as(x)
+    cos, sin = (value.view(-1, *[1] * (x.ndim - 1)) for value in (cos, sin))
+    u, v = turned[:, iu], turned[:, iv]  # copies
     turned[:, iu], turned[:, iv] = cos * u - sin * v, sin * u + cos * v
     return turned
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, field_validator
@@ -21,6 +22,7 @@ _CHOICES = {
     "protocol": "protocols",
     "spotting": "spotting",
     "face": "faces",
+    "align": "align",
     "flow": "flow",
     "input": "inputs",
     "model": "models",
@@ -47,7 +49,9 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
         seeds: each is a whole repetition.
         inner: number of inner tasks a fold and seed that choose an epoch without the test subjects; 0 for none.
         device: "cpu", "cuda", ...; threads: of every task, in every engine (two change the last bits).
-        protocol, spotting, face, flow, input, model: plug-ins.
+        apex: "annotated": the spotter serves the clips whose corpus names no apex; "spotted": it serves all.
+        protocol, spotting, face, flow, input, model: plug-ins; align: an alignment by name. Face, align and flow
+            matter where there are frames, not for published flow.
         recipe: changes to the model's own recipe.
     """
 
@@ -57,9 +61,11 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
     inner: int = Field(0, ge=0)
     device: str = "cpu"
     threads: int = Field(1, ge=1)
+    apex: Literal["annotated", "spotted"] = "annotated"
     protocol: Choice = Choice(name="megc2019")
     spotting: Choice = Choice(name="annotated")
-    face: Choice = Choice(name="none")
+    face: Choice = Choice(name="mesh")
+    align: Choice = Choice(name="similarity")
     flow: Choice = Choice(name="farneback")
     input: Choice | None = None
     model: Choice
@@ -86,10 +92,19 @@ def read(path: Path, changes: Iterable[str] = ()) -> Experiment:
     Raises:
         UserError: no such file, no TOML, an unknown key or option (the nearest name is suggested), a bad value.
     """
-    tables = _tables(path)
+    return resolve(changed(_tables(path), changes), str(path))
+
+
+def changed(tables: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """Tables with "a.b=value" strings applied, as `read` does.
+
+    Raises:
+        UserError: a string that is no such change.
+    """
+    copied = copy.deepcopy(dict(tables))
     for change in changes:
-        _set(tables, change)
-    return resolve(tables, str(path))
+        _set(copied, change)
+    return copied
 
 
 def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:
@@ -123,12 +138,12 @@ def _with_input(tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options(kind: str, choice: Choice) -> Any:
-    """The `Options` of a chosen plug-in.
+    """The `Options` of a chosen plug-in, or of an alignment (kind "align").
 
     Raises:
         UserError: an unknown option or a bad value.
     """
-    return checked(plugins.load(kind, choice.name).Options, choice.options, f"{kind}/{choice.name}")
+    return _options(kind, choice, f"{kind}/{choice.name}")
 
 
 def recipe(experiment: Experiment) -> Any:
@@ -261,9 +276,16 @@ def _set(tables: dict[str, Any], change: str) -> None:
 
 
 def _filled(kind: str, choice: Choice, where: str) -> Choice:
-    module = plugins.load(kind, choice.name)
-    filled = checked(module.Options, choice.options, where)
-    return Choice(name=choice.name, **filled.model_dump(mode="json"))
+    filled = _options(kind, choice, where).model_dump(mode="json")
+    return Choice(**{"name": choice.name, **filled})
+
+
+def _options(kind: str, choice: Choice, where: str) -> Any:
+    if kind == "align":  # one module, no plug-in: the name is one of its options
+        from fleeting import align
+
+        return checked(align.Options, {"name": choice.name, **choice.options}, where)
+    return checked(plugins.load(kind, choice.name).Options, choice.options, where)
 
 
 def _without_none(value: Any) -> Any:

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from functools import cache as memoised
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fleeting
-from fleeting import cache, config, engine, files, motion, plugins, runs, samples
+from fleeting import config, engine, finding, machine, plugins, preparation, runs, samples
 from fleeting.config import Experiment
-from fleeting.errors import UserError, nearest
-from fleeting.records import (
-    Array,
-    Clip,
-    FaceClip,
-    FlowFile,
-    Fold,
-    FoldResult,
-    FoldTask,
-    Moment,
-    Plan,
-    Samples,
-    View,
-    unique,
-)
+from fleeting.errors import UserError
+from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Moment, Samples, View, unique
+from fleeting.seeing import Progress, quiet
 
 if TYPE_CHECKING:
     from torch import nn
 
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
-
 Dropped = list[dict[str, str]]
-
-
-def _quiet(what: str, done: int, total: int) -> None:
-    """No progress."""
 
 
 def run(
@@ -54,7 +30,7 @@ def run(
     out: Path,
     jobs: int = 1,
     roots: Mapping[str, Path] | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> runs.Run:
     """Trains and tests every fold, seed and inner split that is not done yet.
 
@@ -76,13 +52,14 @@ def run(
     _check_device(experiment)
     _opened.cache_clear()  # another run may have been in this folder before, in this process
     clips, labels, dropped = load(experiment, roots)
-    packed, broken = prepare(experiment, clips, progress)
+    packed, broken, notices = prepare(experiment, clips, progress, jobs)
     clips = [clip for clip in clips if clip.key not in broken]
     folds = {seed: split(experiment, clips, labels, seed) for seed in experiment.seeds}
     todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
     words = classes(experiment)
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
+        header["notices"] = [{"key": key, "notice": notice} for key, told in notices.items() for notice in told]
         opened = runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
         runs.place_samples(out, packed.folder)
         done = opened.done()
@@ -109,47 +86,35 @@ def load(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> tup
     ]
     unique(clip.key for clip in loaded)
     words = {clip.key: protocol.label(clip, options) for clip in loaded}
-    labels = {key: number[word] for key, word in words.items() if word is not None}
+    labels = {clip.key: number[words[clip.key]] for clip in loaded if words[clip.key] is not None and not clip.problem}
     dropped = [
         {"key": clip.key, "stage": "label", "reason": f"emotion {clip.emotion!r} has no class"}
         for clip in loaded
         if words[clip.key] is None
     ]
+    dropped += [
+        {"key": clip.key, "stage": "load", "reason": clip.problem}
+        for clip in loaded
+        if clip.problem and words[clip.key] is not None
+    ]
     if not labels:
-        raise UserError(f"want clips of the classes {tuple(number)}, got none among {len(loaded)}; check [protocol]")
+        raise UserError(
+            f"want clips of the classes {tuple(number)}, got none among {len(loaded)}; check [protocol], or look "
+            f"with: fleeting doctor {experiment.datasets[0]}"
+        )
     return [clip for clip in loaded if clip.key in labels], labels, dropped
 
 
 def prepare(
-    experiment: Experiment, clips: Sequence[Clip], progress: Progress = _quiet
-) -> tuple[Samples, dict[str, str]]:
-    """Stages 3 to 10: the packed views of all clips, from the cache where nothing changed. Sees no label.
-
-    Returns:
-        The samples, and key -> reason of every clip that is broken.
+    experiment: Experiment, clips: Sequence[Clip], progress: Progress = quiet, jobs: int = 1
+) -> preparation.Prepared:
+    """Stages 3 to 10: the packed views of all clips; see `preparation.prepare`.
 
     Raises:
-        UserError: the plan wants what a clip cannot give, or every clip is broken.
+        UserError: as there, or the input's picture cannot be mirrored although the recipe flips it.
     """
     _check_mirror(experiment)
-    plans = _plans(experiment, clips)
-    folder = cache.folder() / "packed" / _prepared_digest(experiment, clips)
-    broken_file = folder / "broken.json"
-    try:
-        return samples.read(folder), json.loads(broken_file.read_text(encoding="utf-8"))
-    except (UserError, OSError, ValueError):
-        pass  # nothing there, or damaged: packed anew
-    views: dict[str, Sequence[View]] = {}
-    broken: dict[str, str] = {}
-    for done, clip in enumerate(clips, 1):
-        try:
-            views[clip.key] = _views(experiment, clip, *plans[clip.key])
-        except UserError as error:
-            broken[clip.key] = str(error)
-        progress("preparing clips", done, len(clips))
-    input_, options = _plugin(experiment, "inputs", _input(experiment))
-    files.write_text(broken_file, json.dumps(broken))
-    return samples.pack(folder, views, input_.channels(options)), broken
+    return preparation.prepare(experiment, clips, progress, jobs)
 
 
 def split(experiment: Experiment, clips: Sequence[Clip], labels: Mapping[str, int], seed: int) -> list[Fold]:
@@ -236,7 +201,7 @@ def task_seed(task: FoldTask) -> int:
 
 
 def train(
-    experiment: Experiment, out: Path, roots: Mapping[str, Path] | None = None, progress: Progress = _quiet
+    experiment: Experiment, out: Path, roots: Mapping[str, Path] | None = None, progress: Progress = quiet
 ) -> Path:
     """Trains one network on every clip and writes a model folder: ``model.safetensors`` and ``model.toml``.
 
@@ -251,7 +216,7 @@ def train(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: want a new folder for the model, got something that is there; choose another --out")
     clips, labels, _ = load(experiment, roots)
-    packed, broken = prepare(experiment, clips, progress)
+    packed, broken, _ = prepare(experiment, clips, progress)
     kept = {key: label for key, label in labels.items() if key not in broken}
     recipe = config.recipe(experiment)
 
@@ -269,24 +234,26 @@ def train(
             "experiment": config.plain(experiment),
             "classes": classes(experiment),
             "shapes": {name: list(shape) for name, shape in samples.shapes(packed).items()},
-            "versions": _versions(),
+            "versions": machine.versions(),
             "trained_on": sorted({clip.group for clip in clips if clip.key in kept}),
         },
     )
     return out
 
 
-def predict(model: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+def predict(model: Path, names: Sequence[str], progress: Progress = quiet) -> list[dict[str, Any]]:
     """Decisions of a saved model.
 
     Args:
         model: folder written by `train`.
-        names: clip keys, or paths of flow pictures; see `find_clip`.
+        names: clip keys, or paths of recordings or flow pictures; see `finding.find`.
+        progress: for a progress bar over long recordings.
 
     Returns:
-        For each ``clip, class, probabilities: {class: p}, trained_on``; the last is True where the clip's
-        subject was in the training part, so that the decision says nothing about new people, and None for a
-        picture given as a file, whose subject is not known.
+        For each moment ``clip, onset, apex, offset, class, probabilities: {class: p}, trained_on``: one of a clip,
+        all that the spotter found of a recording. `trained_on` is True where the clip's subject was in the
+        training part, so that the decision says nothing about new people, and None for a file, whose subject is
+        not known.
 
     Raises:
         UserError: `model` is no model folder, no such clip, or a clip cannot give what the input wants.
@@ -297,53 +264,31 @@ def predict(model: Path, names: Sequence[str]) -> list[dict[str, Any]]:
 
     network, header = saving.read(model)
     experiment = config.resolve(header["experiment"], str(model / "model.toml"))
-    clips, known = find_clips(experiment, names)
+    clips, known = finding.find(experiment.datasets, names)
     input_, options = _plugin(experiment, "inputs", _input(experiment))
-    plans = _plans(experiment, clips)
-    views = {clip.key: _views(experiment, clip, *plans[clip.key]) for clip in clips}
+    found: dict[str, tuple[Clip, Moment | None]] = {}
+    views: dict[str, list[View]] = {}
+    for clip in clips:
+        for moment, made in preparation.views(experiment, clip, progress):
+            name = f"{clip.key}@{len(found)}"
+            found[name], views[name] = (clip, moment), made
     recipe = config.recipe(experiment)
     with tempfile.TemporaryDirectory() as folder:
         packed = samples.pack(Path(folder), views, input_.channels(options))
         probs = training.predict(network, samples.testing(packed, views), recipe, "cpu")
-    found = []
-    for clip in clips:
-        voted = runs.vote(probs[packed.keys == clip.key][None], recipe.vote)[0]
-        words = {word: float(value) for word, value in zip(header["classes"], voted, strict=True)}
-        # of a picture given as a file nobody knows the subject
-        seen = None if clip.key not in known else clip.group in header["trained_on"]
-        found.append(
-            {"clip": clip.key, "class": max(words, key=words.__getitem__), "probabilities": words, "trained_on": seen}
-        )
-    return found
+    return [
+        _decision(clip, moment, runs.vote(probs[packed.keys[~packed.train_only] == name][None], recipe.vote)[0], header)
+        | {"trained_on": None if clip.key not in known else clip.group in header["trained_on"]}
+        for name, (clip, moment) in found.items()
+    ]
 
 
-def find_clips(experiment: Experiment, names: Sequence[str]) -> tuple[list[Clip], set[str]]:
-    """Clips by their keys, or by the paths of flow pictures in the layout of `megc2019_flow`.
-
-    Returns:
-        The clips, and the keys of those that the corpora know.
-
-    Raises:
-        UserError: no such clip (the nearest key is suggested), or one is named twice.
-    """
-    keys = [name for name in names if not Path(name).is_file()]
-    roots = [(dataset, config.root(dataset)) for dataset in experiment.datasets] if keys else []
-    known: dict[str, Clip] = {
-        clip.key: clip for name, root in roots for clip in plugins.load("datasets", name).load(root)
-    }
-    for key in keys:
-        if key not in known:
-            near = nearest(key, known) if get_close_matches(key, known, n=1, cutoff=0.5) else ""
-            raise UserError(f"want a clip key (dataset/subject/name) or the path of a flow picture, got {key!r}{near}")
-    clips = [known.get(name) or _picture_clip(Path(name)) for name in names]
-    unique(clip.key for clip in clips)
-    return clips, set(known)
-
-
-def _picture_clip(path: Path) -> Clip:
-    flow = FlowFile(path=path, pair=(0, 1), channels=("strain", "v", "u"))
-    stem = path.stem.strip().replace("~", "-") or "picture"
-    return Clip("file", "-", stem, None, onset=0, apex=1, offset=1, flow_files=(flow,))
+def _decision(clip: Clip, moment: Moment | None, probs: Array, header: Mapping[str, Any]) -> dict[str, Any]:
+    words = {word: float(value) for word, value in zip(header["classes"], probs, strict=True)}
+    # published flow has two virtual frames, which are no place in a recording
+    place = moment if clip.frames is not None and moment else None
+    where = {"onset": place.onset, "apex": place.apex, "offset": place.offset} if place else {}
+    return {"clip": clip.key, **where, "class": max(words, key=words.__getitem__), "probabilities": words}
 
 
 def _fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samples | None, context: Any) -> nn.Module:
@@ -381,23 +326,6 @@ def _input(experiment: Experiment) -> config.Choice:
     return experiment.input
 
 
-def _plans(experiment: Experiment, clips: Sequence[Clip]) -> dict[str, tuple[Moment, Plan]]:
-    """Stages 4 and 5, with one complaint before any work if a clip cannot give what the plan wants."""
-    spotter, spotter_options = _plugin(experiment, "spotting", experiment.spotting)
-    input_, input_options = _plugin(experiment, "inputs", _input(experiment))
-    plans = {}
-    for clip in clips:
-        moments = spotter.locate(FaceClip(clip, None), spotter_options)
-        if len(moments) != 1:
-            raise UserError(
-                f"{clip.key}: want one moment in a labelled clip, got {len(moments)}; choose another spotter"
-            )
-        plan = input_.plan(moments[0], input_options)
-        _check_published(clip, plan)
-        plans[clip.key] = (moments[0], plan)
-    return plans
-
-
 def _check_device(experiment: Experiment) -> None:
     import torch
 
@@ -418,44 +346,6 @@ def _check_mirror(experiment: Experiment) -> None:
         raise UserError(
             f"want an input that can be mirrored for recipe.flip, got {_input(experiment)}; set recipe.flip = false"
         )
-
-
-def _check_published(clip: Clip, plan: Plan) -> None:
-    given = {file.pair for file in clip.flow_files}
-    missing = [pair for pair in plan.pairs if pair not in given]
-    if clip.frames is None and (plan.frames or missing):
-        what = f"frames {plan.frames}" if plan.frames else f"flow between frames {missing[0]}"
-        raise UserError(
-            f"{clip.key}: want {what}, got a clip of published flow without frames; choose an input (such as uvs28 "
-            "with areas = 'constant' or 'whole') that needs none"
-        )
-    if clip.frames is not None:
-        raise UserError(f"{clip.key}: want published flow, got frames; reading frames comes with the video stages")
-
-
-def _views(experiment: Experiment, clip: Clip, moment: Moment, plan: Plan) -> list[View]:
-    """Stages 8 and 9 for published flow."""
-    input_, options = _plugin(experiment, "inputs", _input(experiment))
-    published = {file.pair: file for file in clip.flow_files}
-    flows = {pair: motion.read(published[pair]) for pair in plan.pairs}
-    views: list[View] = input_.make(FaceClip(clip, moment), flows, options)
-    return views
-
-
-def _prepared_digest(experiment: Experiment, clips: Sequence[Clip]) -> str:
-    """Changes with the clips, their files, the options of stages 3 to 9, and the source that makes the views."""
-    choices = {"spotting": experiment.spotting, "faces": experiment.face, "inputs": _input(experiment)}
-    named = {kind: choice.model_dump(mode="json") for kind, choice in choices.items()}
-    modules = [plugins.load(kind, choice.name) for kind, choice in choices.items()] + [motion, samples]
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
-    inputs = [
-        (clip.key, clip.onset, clip.apex, clip.offset, [_stamped(file) for file in clip.flow_files]) for clip in clips
-    ]
-    return cache.digest(named, sources, inputs)
-
-
-def _stamped(file: FlowFile) -> list[Any]:
-    return [cache.stamp(file.path), file.pair, file.channels, file.unit]
 
 
 @memoised
@@ -499,7 +389,7 @@ def _header(
         "samples_sha256": samples.digest(packed),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "classes": classes(experiment),
-        "commit": _commit(),
+        "commit": machine.commit(),
         "standin": [name for name in experiment.datasets if _is_standin(name, roots)],
         "deviations": list(model.PAPER.deviations),
         "counts": {
@@ -510,8 +400,8 @@ def _header(
             "epochs": recipe.epochs,
             "dropped": len(dropped),
         },
-        "machine": {"system": platform.platform(), "processor": _processor(), "device": experiment.device},
-        "versions": _versions(),
+        "machine": {"system": platform.platform(), "processor": machine.processor(), "device": experiment.device},
+        "versions": machine.versions(),
         "experiment": config.plain(experiment),
         "dropped": dropped,
     }
@@ -520,25 +410,3 @@ def _header(
 def _is_standin(name: str, roots: Mapping[str, Path] | None) -> bool:
     check = getattr(plugins.load("datasets", name), "is_standin", None)
     return bool(check and check((roots or {}).get(name) or config.root(name)))
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "opencv-contrib-python-headless", "scikit-learn")
-    return {"fleeting": fleeting.__version__, "python": platform.python_version()} | {p: version(p) for p in packages}
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _commit() -> str:
-    """The commit of a source checkout, "" for an installed package."""
-    try:
-        folder = Path(__file__).parent
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

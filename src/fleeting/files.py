@@ -14,12 +14,16 @@ import numpy as np
 from fleeting.errors import UserError
 
 
+class Unwritable(UserError):
+    """A file that cannot be written: a full disk, a folder without permission."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that becomes `path` when the block ends well.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written; nothing half-written stays.
+        Unwritable: the disk is full, or the folder cannot be written; nothing half-written stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -29,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
+        raise Unwritable(
             f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder, "
             "then run the same command again"
         ) from error

@@ -7,6 +7,7 @@ from the source and imports nothing.
 
 import ast
 import importlib
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -54,6 +55,38 @@ def load(kind: str, name: str) -> ModuleType:
         return importlib.import_module(target)
     except ModuleNotFoundError as error:
         raise UserError(f"{kind}/{name} needs the package {error.name!r}; install it with pip") from error
+
+
+@cache
+def sources(module: str) -> tuple[Path, ...]:
+    """Files of ours on which a module's results depend: its own, and those that it imports, and so on.
+
+    Records, errors and the loading of plug-ins decide nothing and are left out.
+
+    Args:
+        module: full name, already imported.
+    """
+    found: dict[str, Path] = {}
+    _follow(module, found)
+    return tuple(found[name] for name in sorted(found))
+
+
+_DECIDES_NOTHING = ("fleeting", "fleeting.errors", "fleeting.records", "fleeting.plugins", "fleeting.files")
+
+
+def _follow(module: str, found: dict[str, Path]) -> None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module in found or module in _DECIDES_NOTHING or file is None:
+        return
+    found[module] = Path(file)
+    own = module.partition(".")[0]
+    for node in ast.walk(ast.parse(Path(file).read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{name}" for name in names)]
+        for name in names:
+            if name.partition(".")[0] == own:
+                _follow(name, found)
 
 
 def _files(kind: str) -> dict[str, Path]:

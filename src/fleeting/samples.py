@@ -6,9 +6,10 @@ import copyreg
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
 
     Args:
         folder: made if absent; ``index.json`` is written last, so a folder without it is unfinished.
-        views: clip key -> its views, as `inputs.<i>.make` returns them.
+        views: clip key -> its views, as `inputs.<i>.make` returns them; each clip is asked for once, so a mapping
+            that reads them from disk holds one clip at a time.
         channels: array name -> channel names, as `inputs.<i>.channels` promises them.
 
     Returns:
@@ -34,17 +36,20 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
         UserError: no views; an array is missing, holds no numbers, has another shape or type than its like, or is
             not finite; disk full.
     """
-    flat = [(key, view) for key, clip_views in views.items() for view in clip_views]
-    if not flat:
-        raise UserError("want at least one view to pack, got none; every clip was dropped, see the reasons above")
-    sums = {name: _write_array(folder / f"{name}.npy", name, flat) for name in channels}
-    index = {
-        "sha256": sums,
-        "keys": [key for key, _ in flat],
-        "views": [view.name for _, view in flat],
-        "train_only": [view.train_only for _, view in flat],
-        "channels": {name: list(names) for name, names in channels.items()},
-    }
+    index: dict[str, Any] = {"keys": [], "views": [], "train_only": []}
+    with ExitStack() as stack:
+        growing = {name: _growing(folder / f"{name}.npy", stack) for name in channels}
+        for key in views:
+            for view in views[key]:
+                for name, array in growing.items():
+                    array.add(key, name, view)
+                index["keys"].append(key)
+                index["views"].append(view.name)
+                index["train_only"].append(bool(view.train_only))
+        if not index["keys"]:
+            raise UserError("want at least one view to pack, got none; every clip was dropped, see the reasons above")
+        index["sha256"] = {name: array.finish() for name, array in growing.items()}
+    index["channels"] = {name: list(names) for name, names in channels.items()}
     files.write_text(folder / _INDEX, json.dumps(index))
     return read(folder)
 
@@ -124,17 +129,34 @@ def _rows(samples: Samples, keys: Iterable[str], test: bool) -> Array:
     return rows
 
 
-def _write_array(path: Path, name: str, flat: Sequence[tuple[str, View]]) -> str:
-    """SHA-256 of the values."""
-    first, content = _array(name, *flat[0]), hashlib.sha256()
-    with files.replacing(path) as temporary, temporary.open("wb") as stream:
-        header = {"descr": first.dtype.str, "fortran_order": False, "shape": (len(flat), *first.shape)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for key, view in flat:
-            data = _checked(key, name, view, first).tobytes()
-            stream.write(data)
-            content.update(data)
-    return content.hexdigest()
+class _Growing:
+    """An .npy file to which views are added; their number is known last, and its header has room for it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._first, self._count, self._sum = stream, np.empty(0), 0, hashlib.sha256()
+
+    def add(self, key: str, name: str, view: View) -> None:
+        if not self._count:
+            self._first = _array(name, key, view)
+            self._header()
+        data = _checked(key, name, view, self._first).tobytes()
+        self._stream.write(data)
+        self._sum.update(data)
+        self._count += 1
+
+    def finish(self) -> str:
+        """SHA-256 of the values."""
+        self._stream.seek(0)
+        self._header()
+        return self._sum.hexdigest()
+
+    def _header(self) -> None:
+        header = {"descr": self._first.dtype.str, "fortran_order": False, "shape": (self._count, *self._first.shape)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+
+def _growing(path: Path, stack: ExitStack) -> _Growing:
+    return _Growing(stack.enter_context(stack.enter_context(files.replacing(path)).open("wb")))
 
 
 def _checked(key: str, name: str, view: View, first: Array) -> Array:

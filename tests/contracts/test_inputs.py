@@ -1,6 +1,9 @@
 """What every input must do: look only at what it planned, and return the arrays that it promised."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -10,7 +13,7 @@ from pydantic import ValidationError
 
 from fleeting import plugins, samples
 from fleeting.errors import UserError
-from fleeting.records import Clip, FaceClip, FlowField, Moment, Plan, View
+from fleeting.records import Clip, FaceClip, FlowField, FlowFile, Moment, Plan, View
 
 COUNT, SIDE = 21, 64
 
@@ -70,25 +73,38 @@ def made(module, options, seed=0):
     return module.make(face, flows, options)
 
 
+def words(field):
+    """What an option of words or a switch may be; nothing for numbers."""
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    return (False, True) if field.annotation is bool else ()
+
+
 def variants(kind):
-    """The defaults, and every other word or switch that one option may have."""
-    yield kind()
-    for name, field in kind.model_fields.items():
-        annotation = field.annotation
-        words = get_args(annotation) if get_origin(annotation) is Literal else (True, False)
-        if get_origin(annotation) is not Literal and annotation is not bool:
-            continue
-        for word in words:
-            try:
-                options = kind(**{name: word})
-            except ValidationError:
-                continue  # not without another option
-            if options != kind():
-                yield options
+    """Every combination of words and switches, and the `examples` of the other options one at a time."""
+    fields = kind.model_fields
+    chosen = {name: words(field) for name, field in fields.items() if words(field)}
+    tried = [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
+    tried += [{name: example} for name, field in fields.items() for example in field.examples or ()]
+    seen = []
+    for values in [{}, *tried]:
+        try:
+            options = kind(**values)
+        except ValidationError:
+            continue  # not without another option
+        if options not in seen:
+            seen.append(options)
+            yield options
+
+
+def said(options):
+    """What differs from the defaults, for the name of a test."""
+    changed = [f"{name}={value}" for name, value in options if value != type(options).model_fields[name].get_default()]
+    return ",".join(changed) or "defaults"
 
 
 CASES = [
-    pytest.param(module, options, id=f"{name}-{options!r}"[:100])
+    pytest.param(module, options, id=f"{name}-{said(options)}")
     for name in plugins.names("inputs")
     for module in [plugins.load("inputs", name)]
     for options in variants(module.Options)
@@ -155,6 +171,55 @@ def test_a_moment_without_an_apex_works_or_is_refused(module, options):
     except UserError as error:
         said = str(error)
     assert "apex" in said if said else plan.frames or plan.pairs
+
+
+@pytest.mark.parametrize(("module", "options"), CASES)
+def test_a_moment_of_one_frame_works(module, options):
+    still = Moment(5, 5, 5)
+    plan = module.plan(still, options)
+    assert set(plan.frames) <= {5}
+    assert set(plan.pairs) <= {(5, 5)}
+    face, flows = face_and_flows(plan)
+    views = module.make(replace(face, moment=still), flows, options)
+    assert [view.name for view in views if not view.train_only]
+
+
+@pytest.mark.parametrize(("module", "options"), CASES)
+def test_published_flow_works_or_is_refused_by_the_name_of_the_clip(module, options):
+    """Published flow: two virtual frames without pictures, one pair, each channel scaled by its own range."""
+    rng = np.random.default_rng(0)
+    file = FlowFile(Path("a.png"), (0, 1), ("strain", "v", "u"))
+    clip = Clip("d", "s", "c", None, onset=0, apex=1, offset=1, flow_files=(file,))
+    field = FlowField(rng.random((2, 28, 28), np.float32), "minmax", rng.random((28, 28), np.float32))
+    face = FaceClip(clip, Moment(0, 1, 1))
+    plan = module.plan(face.moment, options)
+    views, refused = [], "d/s/c: want x, got y; do z"
+    try:
+        views = module.make(face, dict.fromkeys(plan.pairs, field), options)
+    except UserError as error:
+        refused = str(error)
+    assert re.fullmatch(r"d/s/c: want .+, got .+; .+", refused)
+    assert not (views and plan.frames)
+    assert all(np.isfinite(array).all() for view in views for array in view.x.values())
+
+
+@pytest.mark.parametrize(("module", "options"), CASES)
+def test_a_clip_without_a_moment_is_refused(module, options):
+    face, flows = face_and_flows(module.plan(moment(), options))
+    with pytest.raises(UserError, match="d/s0/c: want a moment, got none"):
+        module.make(replace(face, moment=None), flows, options)
+
+
+@pytest.mark.parametrize(("module", "options"), CASES)
+def test_only_signed_flow_is_called_u_and_v(module, options):
+    """What augmentation goes by: a name that it knows says what it does to it."""
+    for view in made(module, options):
+        for name, names in module.channels(options).items():
+            for channel, word in zip(view.x[name], names, strict=True):
+                signed = word in ("u", "v")
+                assert not signed or (channel.dtype == np.float32 and channel.min() < 0), (name, word)
+                if word.endswith("255"):
+                    assert 0 <= channel.min() <= channel.max() <= 255.001, (name, word)
 
 
 @pytest.mark.parametrize("name", plugins.names("inputs"))

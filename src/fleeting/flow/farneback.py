@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from pydantic import BaseModel, Field
 
-from fleeting.errors import UserError
+from fleeting.flow._pairs import check, grey8
 from fleeting.records import Array
 
 
@@ -30,23 +30,16 @@ def flow(first: Array, second: Array, options: Options) -> Array:
         (N, 2, h, w) float32, pixels, from the first to the second.
 
     Raises:
-        UserError: the two batches differ in shape.
+        UserError: the two batches differ in shape, are too small, or hold NaN.
     """
-    if first.shape != second.shape or first.ndim != 3:
-        raise UserError(
-            f"want two batches (N, h, w) of one shape, got {first.shape} and {second.shape}; align the frames"
-        )
+    check(first, second)
     fields = np.empty((len(first), 2, *first.shape[1:]), np.float32)
     flags = cv2.OPTFLOW_FARNEBACK_GAUSSIAN if options.gaussian else 0
     for index, (one, two) in enumerate(zip(first, second, strict=True)):
         # OpenCV's expansion was tuned on 0..255
         field = cv2.calcOpticalFlowFarneback(
-            _grey(one), _grey(two), np.empty((*one.shape, 2), np.float32), options.pyr_scale, options.levels,
+            grey8(one), grey8(two), np.empty((*one.shape, 2), np.float32), options.pyr_scale, options.levels,
             options.winsize, options.iterations, options.poly_n, options.poly_sigma, flags,
         )  # fmt: skip
         fields[index] = field.transpose(2, 0, 1)
     return fields
-
-
-def _grey(picture: Array) -> Array:
-    return np.asarray(np.round(255 * picture).clip(0, 255), dtype=np.uint8)

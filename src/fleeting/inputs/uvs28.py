@@ -13,21 +13,20 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from fleeting import motion
+from fleeting import landmarks, motion
 from fleeting.errors import UserError
+from fleeting.inputs import _flow, _needs
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 SIDE = 28
 # Where HTNet's published code puts eyes, nose and mouth corners, as (x, y) on the 28 x 28 picture, when its face
 # detector finds nothing there, which is nearly always.
 CENTRES = ((9.53, 11.06), (21.40, 10.92), (15.38, 17.38), (10.26, 22.12), (20.58, 22.26))
-# number of landmarks -> points whose means are left eye, right eye, nose, left and right mouth corner
-_FIVE: dict[int, tuple[tuple[int, ...], ...]] = {
-    5: ((0,), (1,), (2,), (3,), (4,)),
-    68: (tuple(range(36, 42)), tuple(range(42, 48)), (30,), (48,), (54,)),
-    468: ((33, 133), (362, 263), (1,), (61,), (291,)),
-    478: ((33, 133), (362, 263), (1,), (61,), (291,)),
-}
+
+_LANDMARKS = (
+    "want landmarks of [5, 68, 468, 478] points, got {got}; set input.areas = 'constant' for published flow, or choose "
+    "a face tracker"
+)
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
@@ -42,6 +41,8 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             beyond 14 overlap (HTNet, Table 4: block size = crop / 2).
         third: "strain" (the paper), or the "magnitude" of (u, v), as HTNet's code has it for CAS(ME)^3; of
             published min-max scaled flow it is that of (u, v) minus their medians.
+        strain: the "standard" form, or "htnet": equation 3 of HTNet as printed, see `motion.strain`. Strain that was
+            published with the flow counts as standard.
         scale: "minmax255": each channel to 0..255 by its own minimum and maximum before cropping (both
             published codes); "px": flow in pixels of the 28 x 28 picture.
     """
@@ -50,6 +51,7 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     axes: Literal["xy", "code"] = "xy"
     crop: int = Field(14, ge=2, le=SIDE, multiple_of=2)
     third: Literal["strain", "magnitude"] = "strain"
+    strain: Literal["standard", "htnet"] = "standard"
     scale: Literal["minmax255", "px"] = "minmax255"
 
 
@@ -70,10 +72,9 @@ def plan(moment: Moment, options: Options) -> Plan:
     Raises:
         UserError: the moment has no apex.
     """
-    if moment.apex is None:
-        raise UserError("want a moment with an apex for uvs28, got none; choose a spotter that finds one")
-    frames = (moment.apex,) if options.areas == "landmarks" else ()
-    return Plan(frames=frames, pairs=((moment.onset, moment.apex),))
+    apex = _needs.apex(moment, "uvs28")
+    frames = (apex,) if options.areas == "landmarks" else ()
+    return Plan(frames=frames, pairs=((moment.onset, apex),))
 
 
 def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> list[View]:
@@ -84,62 +85,47 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
         flows: of the planned pair.
 
     Raises:
-        UserError: min-max scaled flow is asked for in pixels, or the landmarks are missing, of an unknown kind, or
-            NaN at the apex (no face found).
+        UserError: min-max scaled flow is asked for in pixels or with HTNet's strain, or the landmarks are missing, of
+            an unknown kind, or NaN at the apex (no face found).
     """
-    (pair,) = plan(_moment(face), options).pairs
-    picture = _scaled(_picture(flows[pair], options, face.clip.key), options)
+    (pair,) = plan(_needs.moment(face), options).pairs
+    picture = _picture(flows[pair], options, face.clip.key)
+    if options.scale == "minmax255":
+        picture = _flow.minmax255(picture)
     if options.areas != "whole":
         picture = _compose(picture, _centres(face, pair[1], flows[pair].uv.shape, options), options)
     return [View(name="apex", x={"flow": np.ascontiguousarray(picture, dtype=np.float32)})]
 
 
-def _moment(face: FaceClip) -> Moment:
-    if face.moment is None:
-        raise UserError(f"{face.clip.key}: want a moment, got none; choose a spotter that finds one")
-    return face.moment
-
-
 def _picture(field: FlowField, options: Options, key: str) -> Array:
     """(3, 28, 28): u, v and the third channel."""
-    if field.unit == "minmax":
-        if options.scale == "px":
-            raise UserError(
-                f"{key}: want flow in pixels, got published min-max scaled flow; set input.scale = 'minmax255'"
-            )
-        uv = np.stack([motion.resize_map(component, SIDE, SIDE) for component in field.uv])
-        centred = uv - np.median(uv, axis=(1, 2), keepdims=True)
-    else:
-        uv = centred = motion.resize(field.uv, SIDE, SIDE)
-    if options.third == "magnitude":
-        third = motion.magnitude(centred)
-    elif field.strain is not None:
-        third = motion.resize_map(field.strain, SIDE, SIDE)
-    else:
-        third = motion.resize_map(motion.strain(field.uv), SIDE, SIDE)
+    if options.scale == "px":
+        _needs.pixels(field, key, "set input.scale = 'minmax255'")
+    uv = _flow.resized(field, SIDE)
+    third = _flow.magnitude(uv, field.unit) if options.third == "magnitude" else _strain(field, options, key)
     return np.concatenate([uv, third[None]])
 
 
-def _scaled(picture: Array, options: Options) -> Array:
-    if options.scale == "px":
-        return picture
-    low, high = picture.min(axis=(1, 2), keepdims=True), picture.max(axis=(1, 2), keepdims=True)
-    # a channel without any motion has no range: it becomes 0, not NaN
-    return np.asarray(255 * (picture - low) / np.where(high > low, high - low, 1))
+def _strain(field: FlowField, options: Options, key: str) -> Array:
+    """(28, 28): as published, else of the flow at its own size."""
+    if options.strain == "htnet":
+        _needs.pixels(field, key, "set input.strain = 'standard'")
+    elif field.strain is not None:
+        return motion.resize_map(field.strain, SIDE, SIDE)
+    return motion.resize_map(motion.strain(field.uv, form=options.strain), SIDE, SIDE)
 
 
 def _centres(face: FaceClip, apex: int, shape: tuple[int, ...], options: Options) -> Array:
     """(5, 2) points (x, y) on the 28 x 28 picture."""
     if options.areas == "constant":
         return np.array(CENTRES)
-    if face.landmarks is None or face.landmarks.shape[1] not in _FIVE:
-        got = "none" if face.landmarks is None else f"{face.landmarks.shape[1]} points"
-        raise UserError(
-            f"{face.clip.key}: want landmarks of {sorted(_FIVE)} points, got {got}; set input.areas = 'constant' "
-            "for published flow, or choose a face tracker"
-        )
-    points = face.landmarks[apex]
-    five = np.stack([points[list(group)].mean(axis=0) for group in _FIVE[len(points)]])
+    if face.landmarks is None:
+        raise UserError(f"{face.clip.key}: {_LANDMARKS.format(got='none')}")
+    try:
+        five = landmarks.five(face.landmarks[apex])
+    except UserError as error:
+        got = f"{face.landmarks.shape[1]} points"
+        raise UserError(f"{face.clip.key}: {_LANDMARKS.format(got=got)}") from error
     if not np.isfinite(five).all():
         raise UserError(
             f"{face.clip.key}: want a face on the apex frame {apex}, got none; set input.areas = 'constant' or choose "

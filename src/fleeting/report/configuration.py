@@ -16,7 +16,7 @@ def configuration(readings: Sequence[Reading]) -> list[Block]:
     for reading in readings:
         blocks += [Heading(reading.label, 3), _facts(reading), *_deviations(reading)]
         blocks.append(Details("Resolved experiment (TOML)", [Code(tomli_w.dumps(reading.experiment))]))
-        blocks += _dropped(reading)
+        blocks += _dropped(reading) + _notices(reading)
     return blocks
 
 
@@ -67,3 +67,17 @@ def _dropped(reading: Reading) -> list[Block]:
     rows = [[Cell(row["key"]), Cell(row["stage"]), Cell(row["reason"])] for row in dropped]
     table = Table("In the corpus, but not in this run.", ("clip", "stage", "reason"), rows, "dense", (1, 2))
     return [Details(f"{counted(len(dropped), 'dropped clip')}", [table])]
+
+
+def _notices(reading: Reading) -> list[Block]:
+    told = reading.header.get("notices", [])
+    if not told:
+        return []
+    table = Table(
+        "Used as they are.",
+        ("clip", "notice"),
+        [[Cell(row["key"]), Cell(row["notice"])] for row in told],
+        "dense",
+        (1,),
+    )
+    return [Details(f"{counted(len(told), 'notice')} about clips", [table])]

@@ -1,0 +1,141 @@
+"""Commands on corpora, clips and recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleeting import plugins
+from fleeting.cli._console import Changes, Experiment, Json, app, errors, output, print_json, progress_bar, say
+from fleeting.errors import UserError
+
+data = typer.Typer(no_args_is_help=True, help="Get a corpus that may be downloaded.")
+app.add_typer(data, name="data")
+
+
+@app.command()
+def prepare(
+    experiment: Experiment,
+    changes: Changes = None,
+    jobs: Annotated[int | None, typer.Option(help="Parallel processes; by default one a core.", min=1)] = None,
+    json_: Json = False,
+) -> None:
+    """Reads, tracks, aligns and computes the flow of every clip, without any training; what is done is kept."""
+    import os
+
+    from fleeting import config
+    from fleeting import experiment as stages
+
+    resolved = config.read(experiment, changes or [])
+    with progress_bar(quiet=json_) as progress:
+        clips, _, dropped = stages.load(resolved)
+        packed, broken, notices = stages.prepare(resolved, clips, progress, jobs or os.cpu_count() or 1)
+    found = {
+        "views": len(packed),
+        "clips": len(clips) - len(broken),
+        "shapes": {name: list(array.shape[1:]) for name, array in packed.x.items()},
+        "folder": str(packed.folder),
+        "broken": broken,
+        "dropped": len(dropped),
+        "notices": notices,
+    }
+    if json_:
+        return print_json(found)
+    for key, reason in broken.items():
+        errors.print(f"broken: {key}: {reason}", style="red", markup=False, soft_wrap=True)
+    for key, told in notices.items():
+        errors.print(f"notice: {key}: {'; '.join(told)}", style="yellow", markup=False, soft_wrap=True)
+    output.print(
+        f"{found['views']} views of {found['clips']} clips {found['shapes']}; {len(broken)} broken, {len(dropped)} "
+        f"dropped; in {packed.folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return None
+
+
+@app.command()
+def look(
+    clip: Annotated[str, typer.Argument(help="Clip key (dataset/subject/name), video, or folder of frames.")],
+    experiment: Annotated[
+        Path | None, typer.Option(help="Experiment whose face, alignment, spotter and flow are used.")
+    ] = None,
+    changes: Changes = None,
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = Path("look.png"),
+    json_: Json = False,
+) -> None:
+    """Draws onset, apex and offset of a clip, its flow as a colour wheel, and the strain."""
+    from fleeting import looking
+
+    with progress_bar(quiet=json_) as progress:
+        found = looking.draw(clip, experiment, changes or [], out, progress)
+    if json_:
+        return print_json(found)
+    for line in looking.lines(found):
+        output.print(line, markup=False, soft_wrap=True)
+    return None
+
+
+@app.command()
+def doctor(
+    what: Annotated[str, typer.Argument(help="A dataset, or a run folder.", metavar="DATASET|RUN")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the corpus; by default the configured one.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read the onset, apex and offset of every clip.")] = False,
+    json_: Json = False,
+) -> None:
+    """Checks a corpus, or a run, against what is published: what is there, missing or inconsistent, row by row."""
+    from fleeting import config
+    from fleeting import doctor as checks
+
+    if Path(what).is_dir() and what not in plugins.names("datasets"):
+        found = checks.examine_run(Path(what))
+    else:
+        plugins.load("datasets", what)
+        found = checks.examine(what, root or config.root(what), deep)
+    if json_:
+        return print_json(checks.plain(found))
+    output.print(checks.text(found), markup=False, soft_wrap=True)
+    return None
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    clips: Annotated[list[str], typer.Argument(help="Clip keys (dataset/subject/name), videos, or flow pictures.")],
+    json_: Json = False,
+) -> None:
+    """Class probabilities of clips or of the moments in a recording, by a saved model."""
+    from fleeting import experiment as stages
+
+    with progress_bar(quiet=json_) as progress:
+        found = stages.predict(model, clips, progress)
+    if json_:
+        return print_json(found)
+    for row in found:
+        probs = ", ".join(f"{name} {value:.3f}" for name, value in row["probabilities"].items())
+        note = "  (its subject was trained on)" if row["trained_on"] else ""
+        where = f" frames {row['onset']} to {row['offset']}" if "onset" in row else ""
+        output.print(f"{row['clip']}{where}: {row['class']} ({probs}){note}", markup=False, soft_wrap=True)
+    return None
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A dataset that may be downloaded.")],
+    source: Annotated[str | None, typer.Option("--from", help="Folder or address with the same layout.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Where to put it; by default where it will be found.")] = None,
+    json_: Json = False,
+) -> None:
+    """Downloads a corpus, or copies a local one; every file is checked."""
+    from fleeting import config
+
+    dataset = plugins.load("datasets", name)
+    if not dataset.INFO.fetchable:
+        raise UserError(f"want a dataset that may be downloaded, got {name}; ask for it at {dataset.INFO.request}")
+    target = to or config.fetched(name)
+    with progress_bar(quiet=json_) as progress:
+        changed = dataset.fetch(target, source, lambda done, total: progress("fetching files", done, total))
+    found = {"folder": str(target), "fetched": changed, "licence": dataset.INFO.licence}
+    say(found, f"{target}: {changed} files fetched, all checked. Licence: {dataset.INFO.licence}", json_)

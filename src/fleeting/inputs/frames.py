@@ -1,0 +1,82 @@
+"""Single frames, one view each: apex (AF), key frames (KFS) or windows around the key frames (MFS).
+
+The input of the frame study: Fikri and Ramadhani, "Preprocessing Paradox in Vision Transformer-Based Micro-Expression
+Recognition" (section II). Every view is trained on and tested; a clip's decision is the vote over its views
+(``recipe.vote``). The two preprocessings of the study, M1 and M2, are alignments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from fleeting.inputs import _needs, _pictures
+from fleeting.records import FaceClip, FlowField, Moment, Pair, Plan, View
+
+# sampling -> key frame -> frames counted from it; a frame of two windows goes by the name of the first
+_WINDOWS: dict[str, dict[str, tuple[int, ...]]] = {
+    "AF": {"apex": (0,)},
+    "KFS": {"apex": (0,), "onset": (0,), "offset": (0,)},
+    "MFS": {"apex": (-2, -1, 0, 1, 2), "onset": (0, 1, 2, 3), "offset": (-3, -2, -1, 0)},
+}
+
+
+class Options(BaseModel, frozen=True, extra="forbid"):
+    """Which frames, and how they look.
+
+    Attributes:
+        sampling: "AF": the apex; "KFS": onset, apex and offset; "MFS" (the study's best): onset to 3 frames after
+            it, 2 frames before the apex to 2 after, 3 frames before the offset to it. Frames outside the moment
+            are left out and no frame is taken twice, so a clip has up to 1, 3 or 13 views: in CASME II's 255
+            clips MFS gives 12.85 in the mean. (The study prints "13 frames per video" and "10.25x" in one
+            sentence; its windows name 13.)
+        colour: "rgb", or "grey" with one channel.
+        size: side of the picture; None leaves the size of the aligned faces.
+    """
+
+    sampling: Literal["AF", "KFS", "MFS"] = "MFS"
+    colour: _pictures.Colour = "rgb"
+    size: int | None = Field(None, ge=4, examples=[32])
+
+
+def channels(options: Options) -> dict[str, tuple[str, ...]]:
+    """``{"frame": (r, g, b)}``, or ``{"frame": (grey,)}``."""
+    return {"frame": _pictures.NAMES[options.colour]}
+
+
+def plan(moment: Moment, options: Options) -> Plan:
+    """The sampled frames, in order.
+
+    Raises:
+        UserError: the moment has no apex.
+    """
+    return Plan(frames=tuple(_names(moment, options)))
+
+
+def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> list[View]:
+    """One view a frame, ``{"frame": (C, h, w) uint8}``, in order; their names are such as "onset", "apex-2".
+
+    Args:
+        face: with a moment and frames.
+        flows: not looked at.
+
+    Raises:
+        UserError: there are no frames.
+    """
+    return [
+        View(name=name, x={"frame": _pictures.array(_needs.frame(face, index), options.size, options.colour)})
+        for index, name in _names(_needs.moment(face), options).items()
+    ]
+
+
+def _names(moment: Moment, options: Options) -> dict[int, str]:
+    """Frame -> name of its view, in the order of the frames."""
+    keys = {"apex": _needs.apex(moment, "frames"), "onset": moment.onset, "offset": moment.offset}
+    found: dict[int, str] = {}
+    for key, steps in _WINDOWS[options.sampling].items():
+        for step in steps:
+            if moment.onset <= keys[key] + step <= moment.offset:
+                found.setdefault(keys[key] + step, f"{key}{step:+d}" if step else key)
+    return dict(sorted(found.items()))
