@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -105,6 +105,8 @@ def started(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress = 
             yield Seen(clip, module.plan(moment, options), FaceClip(clip, moment))
         return
     frames = opened.enter_context(video.open(clip))
+    if clip.fps is None:
+        clip = replace(clip, fps=frames.fps)  # spotters count in seconds
     whole = _track(stages, clip, frames, None, progress) if stages.looks(clip) else None
     if whole:
         moments = _looked_for(stages, clip, frames, whole, progress)
