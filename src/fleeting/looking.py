@@ -11,7 +11,7 @@ import numpy as np
 from fleeting import config, finding, look, motion, seeing
 from fleeting.config import Experiment
 from fleeting.errors import UserError
-from fleeting.records import Array, Clip, FlowField, Pair
+from fleeting.records import Clip, FlowField, Pair
 from fleeting.seeing import Progress, Seen, quiet
 
 # what is used where no experiment says otherwise; no model is built
@@ -47,9 +47,6 @@ def draw(
 def lines(found: dict[str, Any]) -> Iterator[str]:
     """What `draw` found, as sentences."""
     yield from (f"notice: {notice}" for notice in found["notices"])
-    if found["without_face"]:
-        spans = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in found["without_face"])
-        yield f"no face on frames {spans} of {found['frames']}"
     for moment in found["moments"]:
         apex = "none" if moment["apex"] is None else moment["apex"]
         flow = f", flow up to {moment['max']:.2f} px" if moment["unit"] == "px" else ""
@@ -65,7 +62,7 @@ def _drawn(experiment: Experiment, clip: Clip, out: Path, progress: Progress) ->
         if track is not None and (track.state >= 0).sum() > 2 and first.frames is not None:
             look.track_strip(out.with_stem(f"{out.stem}_faces"), first.frames, track)
         notices = [f"{clip.key}: {notice}" for notice in seeing.notices(first)]
-    without = [] if track is None else _spans(np.flatnonzero(track.state == 0))
+    without = [] if track is None else seeing.spans(np.flatnonzero(track.state == 0))
     count = 0 if track is None else len(track.state)
     return {"clip": clip.key, "moments": moments, "frames": count, "without_face": without, "notices": notices}
 
@@ -96,9 +93,3 @@ def _shown(seen: Seen) -> tuple[Pair, FlowField]:
     wanted = next((pair for pair in seen.flows if moment and pair == (moment.onset, moment.apex)), None)
     pair = wanted or next(iter(seen.flows))
     return pair, seen.flows[pair]
-
-
-def _spans(indices: Array) -> list[list[int]]:
-    """Runs of neighbouring numbers: [1, 2, 3, 7] gives [[1, 3], [7, 7]]."""
-    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
-    return [[int(run[0]), int(run[-1])] for run in runs if len(run)]

@@ -130,6 +130,12 @@ class Run:
         """Key -> its row of ``clips.csv``."""
         return {row["key"]: row for row in _read_csv(self.folder / "clips.csv")}
 
+    @property
+    def clips_sha256(self) -> str:
+        """Checksum of the list as it is now; ``header["clips_sha256"]`` is that of the beginning."""
+        places = ("onset", "apex", "offset")
+        return _clips_digest([row | {place: row[place] or "None" for place in places} for row in self.clips.values()])
+
     @cached_property
     def folds(self) -> dict[tuple[int, str], dict[str, list[str]]]:
         """(seed, fold) -> part -> tested keys."""

@@ -92,9 +92,19 @@ def one_thread() -> Iterator[None]:
 
 def notices(seen: Seen) -> list[str]:
     """What a user should know of the recording and of its faces, one line each."""
-    gaps = seen.frames.gaps if seen.frames else ()
+    if seen.frames is None or seen.track is None:
+        return []
+    gaps, away = seen.frames.gaps, spans(np.flatnonzero(seen.track.state == 0))
     missing = [f"{len(gaps)} frames are missing on disk, the first is {gaps[0]}"] if gaps else []
-    return [*missing, *(seen.frames.notices if seen.frames else ()), *(seen.track.notices if seen.track else ())]
+    named = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in away)
+    faceless = [f"no face on frames {named} of {len(seen.frames)}"] if away else []
+    return [*missing, *seen.frames.notices, *seen.track.notices, *faceless]
+
+
+def spans(indices: Array) -> list[list[int]]:
+    """Runs of neighbouring numbers: [1, 2, 3, 7] gives [[1, 3], [7, 7]]."""
+    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
+    return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
 
 
 def started(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress = quiet) -> Iterator[Seen]:

@@ -12,8 +12,8 @@ from fleeting.records import Track
 class Watched(Sequence):
     """Frames that write down which of them were looked at."""
 
-    def __init__(self, frames):
-        self.frames, self.looked = frames, set()
+    def __init__(self, frames, source):
+        self.frames, self.looked, self.source = frames, set(), source
 
     def __len__(self):
         return len(self.frames)
@@ -29,10 +29,15 @@ def tracker(request):
 
 
 @pytest.fixture
-def frames():
-    """Six pictures of noise: no face is in them."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 96, 128, 3))
-    return Watched([picture.astype(np.uint8) for picture in noise])
+def frames(tmp_path):
+    """Six pictures of noise: no face is in them. Landmarks of them lie where `given` looks: two frames have none."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (6, 96, 128, 3))
+    points = rng.uniform(20, 90, (6, 68, 2))
+    points[[1, 3]] = np.nan
+    (tmp_path / "s1").mkdir()
+    np.save(tmp_path / "s1" / "film.npy", points)
+    return Watched([picture.astype(np.uint8) for picture in noise], tmp_path / "s1" / "film.mp4")
 
 
 @pytest.mark.parametrize("which", [(), (0,), (1, 4), (0, 1, 2, 3, 4, 5)])
@@ -51,10 +56,21 @@ def test_where_no_face_is_no_landmark_is(tracker, frames):
     track = tracker.track(frames, range(6), tracker.Options())
     without = track.landmarks[track.state != 1]
     assert np.isnan(without).all()
+    assert np.isfinite(track.landmarks[track.state == 1]).all()
+    assert track.boxes is None or np.isnan(track.boxes[track.state != 1]).all()
 
 
 def test_the_same_frames_give_the_same_track(tracker, frames):
     first, second = (tracker.track(frames, (0, 3), tracker.Options()) for _ in range(2))
+    assert np.array_equal(first.landmarks, second.landmarks, equal_nan=True)
+    assert np.array_equal(first.state, second.state)
+    assert first.notices == second.notices
+    assert (first.boxes is None) == (second.boxes is None)
+    assert first.boxes is None or np.array_equal(first.boxes, second.boxes, equal_nan=True)
+
+
+def test_the_order_in_which_frames_are_asked_for_does_not_matter(tracker, frames):
+    first, second = (tracker.track(frames, which, tracker.Options()) for which in ((0, 1, 4), (4, 0, 1, 4)))
     assert np.array_equal(first.landmarks, second.landmarks, equal_nan=True)
     assert np.array_equal(first.state, second.state)
 

@@ -1,5 +1,7 @@
 """What every spotter must do: moments in order, apart, and inside the recording."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +20,23 @@ def spotter(request):
     return plugins.load("spotting", request.param)
 
 
+class Watched(Sequence):
+    """Pictures that know which of them were read, and cannot be written to."""
+
+    def __init__(self, pictures):
+        self.pictures, self.read = pictures, set()
+        for picture in pictures:
+            picture.flags.writeable = False
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, index):
+        assert 0 <= index < len(self)
+        self.read.add(int(index))
+        return self.pictures[index]
+
+
 def recording(looks, **annotation):
     """A bright bump moves between frames 20 and 40; a spotter that does not look gets no frames."""
     y, x = np.mgrid[0:48, 0:48]
@@ -28,7 +47,8 @@ def recording(looks, **annotation):
     clip = Clip("d", "s", "c", tuple(Path(f"{i}.png") for i in range(COUNT)), fps=100.0, **annotation)
     if not looks:
         return FaceClip(clip, None)
-    return FaceClip(clip, None, [(255 * picture).astype(np.uint8) for picture in pictures], landmarks)
+    landmarks.flags.writeable = False
+    return FaceClip(clip, None, Watched([(255 * picture).astype(np.uint8) for picture in pictures]), landmarks)
 
 
 def check(moments, count):
@@ -45,8 +65,9 @@ def test_an_annotated_clip_gives_ordered_moments_inside(spotter, apex):
     face = recording(spotter.LOOKS, onset=20, apex=apex, offset=40)
     moments = spotter.locate(face, spotter.Options())
     check(moments, COUNT)
-    assert spotter.LOOKS or len(moments) == 1
+    assert [(moment.onset, moment.offset) for moment in moments] == [(20, 40)]
     assert moments == spotter.locate(face, spotter.Options())
+    assert not spotter.LOOKS or face.frames.read <= set(range(20, 41))
 
 
 def test_a_recording_without_annotation(spotter):
@@ -59,6 +80,53 @@ def test_a_recording_without_annotation(spotter):
         said = str(error)
     check(moments, COUNT)
     assert not said or (said.startswith("d/s/c: want ") and not spotter.LOOKS)
+
+
+def test_frames_without_a_face_are_not_read_and_in_no_moment_of_a_recording(spotter):
+    if not spotter.LOOKS:
+        pytest.skip("does not look")
+    face = recording(True)
+    landmarks = face.landmarks.copy()
+    landmarks[25:30] = np.nan
+    moments = spotter.locate(replace(face, landmarks=landmarks), spotter.Options())
+    check(moments, COUNT)
+    assert all(moment.offset < 25 or moment.onset >= 30 for moment in moments)
+    assert not face.frames.read & set(range(25, 30))
+
+
+@pytest.mark.parametrize("points", [None, 0, 5, 468])
+def test_any_landmarks_will_do_and_none(spotter, points):
+    face = recording(spotter.LOOKS, onset=20, apex=30, offset=40)
+    shape = (COUNT, points or 0, 2)
+    landmarks = None if points is None else np.random.default_rng(1).uniform(5, 43, shape).astype(np.float32)
+    (moment,) = spotter.locate(replace(face, landmarks=landmarks), spotter.Options())
+    assert (moment.onset, moment.offset) == (20, 40)
+
+
+@pytest.mark.parametrize("ends", [{}, {"onset": 0, "offset": COUNT - 1}])
+def test_nothing_moves(spotter, ends):
+    """No moment in a recording; a clip keeps its onset and offset, and a spotter that looks sees no apex."""
+    if not spotter.LOOKS:
+        pytest.skip("does not look")
+    face = recording(True, **ends)
+    still = replace(face, frames=[face.frames[0]] * COUNT)
+    moments = spotter.locate(still, spotter.Options())
+    found = [(moment.onset, moment.apex, moment.offset) for moment in moments]
+    assert found == ([(0, None, COUNT - 1)] if ends else [])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_clips_of_one_and_two_frames(spotter, count):
+    face = recording(spotter.LOOKS, onset=20, offset=19 + count)
+    (moment,) = spotter.locate(face, spotter.Options())
+    check([moment], COUNT)
+    assert (moment.onset, moment.offset) == (20, 19 + count)
+
+
+def test_other_plugins_that_it_uses_are_named(spotter):
+    """What a result depends on must be known to the cache."""
+    for kind, name in spotter.uses(spotter.Options()) if hasattr(spotter, "uses") else ():
+        assert name in plugins.names(kind)
 
 
 def test_published_flow_has_two_frames(spotter):
