@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from fleeting import motion
+from fleeting import augment, motion
 from fleeting.errors import UserError
 from fleeting.records import FlowFile
 
@@ -110,6 +111,207 @@ def test_magnitude():
     uv = np.zeros((2, 2, 2), np.float32)
     uv[:, 0, 1] = 3, -4
     assert motion.magnitude(uv).tolist() == [[0, 5], [0, 0]]
+
+
+def test_the_strain_tensor_of_a_linear_field_and_its_norm():
+    uv = field(lambda x, y: 0.1 * x + 0.3 * y, lambda x, y: 0.5 * x - 0.2 * y)
+    e_xx, e_yy, e_xy = motion.strain_tensor(uv)
+    assert np.allclose(e_xx, 0.1)
+    assert np.allclose(e_yy, -0.2)
+    assert np.allclose(e_xy, 0.4)
+    assert np.allclose(motion.strain(uv), np.sqrt(0.1**2 + 0.2**2 + 2 * 0.4**2))
+
+
+def test_strain_as_htnet_prints_it_against_finite_differences():
+    uv = field(lambda x, y: 2 + 0.3 * x + 0.1 * y, lambda x, y: 1 + 0.2 * x + 0.4 * y)
+    u, v = uv
+    inner = np.s_[1:-1, 1:-1]
+    wanted = 2 * u * 0.3 + 2 * v * 0.4 + 0.5 * (2 * u * 0.1 + 2 * v * 0.2)
+    assert np.allclose(motion.strain(uv, form="htnet")[inner], np.sqrt(wanted)[inner])
+
+
+def test_strain_as_htnet_prints_it_depends_on_the_sign_of_the_flow():
+    uv = field(lambda x, y: 1 + 0.1 * x, lambda x, y: 0 * y)
+    assert np.allclose(motion.strain(-uv), motion.strain(uv))
+    assert motion.strain(uv, form="htnet")[1:-1, 1:-1].min() > 0.4
+    assert not motion.strain(motion.flip(uv), form="htnet").any()  # a negative radicand
+    assert not motion.strain(uv * 0 + 5, form="htnet").any()
+    assert motion.strain(uv.astype(np.float32), "htnet").dtype == np.float32
+
+
+def test_no_other_form_of_strain():
+    with pytest.raises(UserError, match="'standard' or 'htnet', got 'norm'"):
+        motion.strain(np.zeros((2, 4, 4)), form="norm")
+
+
+# --- flips, rotations and scales
+
+
+def smooth(height, width):
+    y, x = np.mgrid[:height, :width]
+    u, v = np.sin(x / 11) * np.cos(y / 9) + 0.4, np.cos(x / 8 + 1) * np.sin(y / 12) - 0.2
+    return np.stack([u, v]).astype(np.float32)
+
+
+def test_flip_mirrors_and_negates_u():
+    uv = smooth(9, 12)
+    flipped = motion.flip(uv)
+    assert np.array_equal(flipped[0], -uv[0, :, ::-1])
+    assert np.array_equal(flipped[1], uv[1, :, ::-1])
+    assert np.array_equal(motion.flip(flipped), uv)
+
+
+def test_the_same_movements_as_those_of_augmentation():
+    uv = smooth(24, 32)
+    samples = torch.from_numpy(uv)[None]
+    mirrored = augment.mirror(samples, ("u", "v"), torch.tensor([True]))[0]
+    turned = augment.rotate(samples, ("u", "v"), torch.tensor([25.0]))[0]
+    assert np.allclose(motion.flip(uv), mirrored, atol=1e-6)
+    assert np.allclose(motion.rotate(uv, 25), turned, atol=1e-4)
+
+
+@pytest.mark.parametrize("degrees", [90, 30, -45])
+def test_rotate_turns_vectors_clockwise_on_the_screen(degrees):
+    right = np.zeros((2, 15, 15), np.float32)
+    right[0] = 2
+    turned = motion.rotate(right, degrees)
+    angle = np.deg2rad(degrees)
+    assert np.allclose(turned[0], 2 * np.cos(angle), atol=1e-6)
+    assert np.allclose(turned[1], 2 * np.sin(angle), atol=1e-6)
+
+
+def test_a_quarter_turn_is_exact():
+    uv = smooth(21, 21)
+    turned = motion.rotate(uv, 90)
+    # what was above the centre lies to its right
+    assert np.allclose(turned[0], -np.rot90(uv[1], -1), atol=1e-5)
+    assert np.allclose(turned[1], np.rot90(uv[0], -1), atol=1e-5)
+    assert turned.dtype == np.float32
+
+
+def test_an_expansion_looks_the_same_turned_and_scaled():
+    y, x = np.mgrid[:31, :31] - 15
+    uv = 0.1 * np.stack([x, y]).astype(np.float64)
+    inner = np.s_[:, 8:-8, 8:-8]
+    assert np.allclose(motion.rotate(uv, 37)[inner], uv[inner])
+    assert np.allclose(motion.scale(uv, 1.3)[inner], uv[inner])
+
+
+def test_scale_spreads_places_and_lengthens_vectors():
+    y, x = np.mgrid[:41, :41] - 20
+    uv = np.stack([0.01 * x**2, 0 * y]).astype(np.float64)
+    found = motion.scale(uv, 2)
+    assert np.allclose(found[0], 2 * 0.01 * (x / 2) ** 2, atol=0.01)
+    assert np.array_equal(motion.scale(uv, 1), uv)
+    with pytest.raises(UserError, match="want a positive factor"):
+        motion.scale(uv, 0)
+
+
+def test_strain_turns_with_the_picture():
+    uv = smooth(64, 64).astype(np.float64)
+    inner = np.s_[20:-20, 20:-20]
+    first = motion.rotate(np.stack([motion.strain(uv), np.zeros((64, 64))]), 30)
+    turned = np.hypot(*first)
+    assert np.allclose(motion.strain(motion.rotate(uv, 30))[inner], turned[inner], atol=0.01)
+
+
+# --- warping and error
+
+
+def test_warp_undoes_a_known_motion():
+    y, x = np.mgrid[:40, :50].astype(np.float64)
+    second = np.sin(x / 6) + np.cos(y / 5)
+    uv = smooth(40, 50)
+    first = np.sin((x + uv[0]) / 6) + np.cos((y + uv[1]) / 5)
+    inner = np.s_[3:-3, 3:-3]
+    assert np.abs(motion.warp(second, uv) - first)[inner].max() < 0.01
+    assert np.abs(second - first)[inner].max() > 0.2
+
+
+def test_warp_by_whole_pixels_is_exact_and_keeps_colours_and_type():
+    picture = np.random.default_rng(0).integers(0, 256, size=(12, 15, 3), dtype=np.uint8)
+    uv = np.zeros((2, 12, 15), np.float32)
+    uv[0], uv[1] = 2, -1
+    warped = motion.warp(picture, uv)
+    assert (warped.shape, warped.dtype) == (picture.shape, np.uint8)
+    assert np.array_equal(warped[1:, :-2], picture[:-1, 2:])
+    assert np.array_equal(warped[:, -1], motion.warp(picture, uv + np.float32([[[9]], [[0]]]))[:, -1])  # border
+    half = motion.warp(np.array([[0.0, 1.0]]), np.full((2, 1, 2), 0.25))
+    assert np.allclose(half, [[0.25, 1.0]])
+
+
+def test_warp_wants_one_size():
+    with pytest.raises(UserError, match="want picture and flow of one size"):
+        motion.warp(np.zeros((5, 6)), np.zeros((2, 6, 5)))
+
+
+def test_endpoint_error():
+    true = np.zeros((2, 4, 4), np.float32)
+    found = true.copy()
+    found[:, 0, 0] = 3, 4
+    mask = np.zeros((4, 4), bool)
+    mask[0] = True
+    assert motion.endpoint_error(found, true) == pytest.approx(5 / 16)
+    assert motion.endpoint_error(found, true, mask) == pytest.approx(5 / 4)
+    with pytest.raises(UserError, match="a mask without any"):
+        motion.endpoint_error(found, true, ~np.ones((4, 4), bool))
+    for wrong, other in [(true[:, :2], None), (true, np.ones((3, 4), bool))]:
+        with pytest.raises(UserError, match="of one size"):
+            motion.endpoint_error(found, wrong, other)
+
+
+# --- colours
+
+
+@pytest.mark.parametrize(
+    ("u", "v", "wanted"),
+    [
+        (1, 0, (255, 0, 0)),
+        (1, -0.0, (255, 0, 0)),
+        (-1, 0, (0, 209, 255)),  # between cyan and blue
+        (0, 1, (255, 229, 0)),
+        (0, -1, (88, 0, 255)),
+        (0, 0, (255, 255, 255)),
+        (2, 0, (191, 0, 0)),  # longer than full
+    ],
+)
+def test_directions_have_the_hues_of_the_middlebury_wheel(u, v, wanted):
+    uv = np.array([u, v], np.float32)[:, None, None]
+    assert np.abs(motion.colours(uv, 1.0)[0, 0].astype(int) - wanted).max() <= 1
+
+
+def test_a_short_vector_is_a_pale_one():
+    uv = np.zeros((2, 1, 3), np.float32)
+    uv[0, 0] = 0.25, 0.5, 1
+    found = motion.colours(uv)[0].astype(int)
+    assert np.allclose(found, [(255, 191, 191), (255, 127, 127), (255, 0, 0)], atol=1)
+    assert np.array_equal(motion.colours(uv), motion.colours(4 * uv))
+    assert np.array_equal(motion.colours(uv, 1.0), motion.colours(uv))
+
+
+def test_no_motion_at_all_is_white():
+    assert (motion.colours(np.zeros((2, 3, 4), np.float32)) == 255).all()
+    assert motion.colours(np.zeros((2, 3, 4), np.float32)).shape == (3, 4, 3)
+
+
+def test_hues_turn_without_a_jump():
+    angles = np.linspace(-np.pi, np.pi, 721)
+    ring = motion.colours(np.stack([np.cos(angles), np.sin(angles)])[:, None], 1.0)[0].astype(int)
+    steps = np.abs(np.diff(ring, axis=0)).max(axis=1)
+    # half a degree; the one larger step, at the seam to the right, is between two of the wheel's 55 hues
+    assert np.sort(steps)[-2] <= 10
+    assert steps.max() <= 255 / 6 + 3
+    assert len(np.unique(ring, axis=0)) > 300
+
+
+def test_the_legend_has_each_colour_where_its_vector_points():
+    found = motion.wheel(101)
+    assert (found.shape, found.dtype) == ((101, 101, 3), np.uint8)
+    assert (found[0, 0] == 255).all()
+    assert (found[50, 50] >= 250).all()
+    for x, y in [(95, 50), (5, 50), (50, 95), (50, 5), (70, 20)]:
+        uv = np.array([(x + 0.5) / 50.5 - 1, (y + 0.5) / 50.5 - 1])[:, None, None]
+        assert np.array_equal(found[y, x], motion.colours(uv, 1.0)[0, 0])
 
 
 # --- published pictures

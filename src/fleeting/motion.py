@@ -229,8 +229,8 @@ def colours(uv: Array, max_px: float | None = None) -> Array:
     length = np.hypot(uv[0], uv[1]).astype(np.float64)
     full = float(length.max(initial=0)) if max_px is None else max_px
     share = (length / full if full > 0 else np.zeros_like(length))[..., None]
-    # -u, -v put the seam of the wheel, red, to the right
-    place = (np.arctan2(-uv[1], -uv[0]) / np.pi + 1) / 2 * (len(_WHEEL) - 1)
+    # -u, -v put the seam of the wheel to the right; + 0 makes -0 to 0, so that right is red and not the last hue before
+    place = (np.arctan2(-(uv[1] + 0.0), -uv[0]) / np.pi + 1) / 2 * (len(_WHEEL) - 1)
     below = np.floor(place).astype(int)
     part = (place - below)[..., None]
     hue = (1 - part) * _WHEEL[below] + part * _WHEEL[(below + 1) % len(_WHEEL)]

@@ -78,7 +78,8 @@ def _stage(kind: str, choice: Choice) -> Stage:
     for used_kind, used in uses:
         plugins.load(used_kind, used)
     used_sources = [source(plugins.load(*used).__name__) for used in uses]
-    digest = cache.digest(kind, choice.model_dump(mode="json"), source(module.__name__), used_sources)
+    identity = getattr(module, "identity", lambda options: "")(options)
+    digest = cache.digest(kind, choice.model_dump(mode="json"), identity, source(module.__name__), used_sources)
     return Stage(module, options, digest)
 
 

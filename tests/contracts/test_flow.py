@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fleeting import plugins
 from fleeting.errors import UserError
@@ -93,3 +94,58 @@ def test_batches_that_do_not_fit(method):
 def test_options_are_closed(method):
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         method.Options(no_such_option=1)
+
+
+def test_pictures_of_any_shape(method):
+    for height, width in [(16, 16), (17, 40), (61, 23)]:
+        first, second = shifted(5, 0, 0, height, width)
+        assert flow_of(method, first[None], second[None]).shape == (1, 2, height, width)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (15, 64), (64, 1), (0, 0)])
+def test_pictures_that_are_too_small(method, size):
+    with pytest.raises(UserError, match=r"want pictures of at least 16 px, got .*; align to a larger size"):
+        method.flow(np.zeros((1, *size), np.float32), np.zeros((1, *size), np.float32), method.Options())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_pictures_that_are_no_numbers(method, bad):
+    first, second = (np.stack([picture] * 2) for picture in shifted(6, 1, 0))
+    second[1, 40, 50] = bad
+    with pytest.raises(UserError, match="got NaN or infinity in the second picture of pair 1;"):
+        method.flow(first, second, method.Options())
+
+
+def test_what_came_before_leaves_no_trace(method):
+    first, second = (picture[None] for picture in shifted(7, 1, 0))
+    alone = flow_of(method, first, second)
+    flow_of(method, first[:, :20, :20], second[:, :20, :20])
+    assert np.array_equal(flow_of(method, first, second), alone)
+
+
+def test_half_a_pixel_is_seen(method):
+    y, x = np.mgrid[:96, :128].astype(np.float64)
+    large = texture(8).astype(np.float64)
+    u = 0.5 * np.sin(x / 20) * np.cos(y / 20)
+    # what stands at x + u in the second picture stood at x in the first
+    first = cv2.remap(large, (x + 10 + u).astype(np.float32), (y + 10).astype(np.float32), cv2.INTER_CUBIC)
+    found = flow_of(method, first[None].astype(np.float32), large[None, 10:-10, 10:-10].astype(np.float32))[0]
+    inner = np.s_[12:-12, 12:-12]
+    assert np.hypot(found[0] - u, found[1])[inner].mean() < 0.5 * np.abs(u)[inner].mean()
+
+
+def test_the_number_of_threads_changes_nothing(method):
+    first, second = (np.stack(part) for part in zip(*(shifted(seed, 1, 1) for seed in range(3)), strict=True))
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            cv2.setNumThreads(threads)
+            torch.set_num_threads(threads)
+            found.append(flow_of(method, first, second))
+            assert torch.get_num_threads() == threads
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
