@@ -5,7 +5,7 @@ about half a minute of encoding) into a temporary folder, reads it once from the
 random places, and backwards. Each reading runs in a fresh process, whose peak memory is asked for after 1, 5 and 10
 minutes of the recording.
 
-Expected: after the first minute the peak does not move by more than a few MB, since 64 MB of decoded frames and the
+Expected: after the first minute the peak does not move by more than a few MB, since 32 MB of decoded frames and the
 time stamps are all that is kept; the whole recording would be 12.4 GB. Reading in order costs what the decoder costs;
 backwards up to three times that, since each stretch of kept frames begins at the key frame before it; at random about
 half a group of pictures a frame.

@@ -28,7 +28,7 @@ ALLOWED = {
     "video": BELOW | {"files"},
     "align": BELOW | {"landmarks"},
     "simulation": BELOW | {"landmarks", "motion"},
-    "stages": BELOW | {"align", "cache", "config", "plugins"},
+    "stages": BELOW | {"align", "cache", "config", "plugins", "video"},
     "seeing": BELOW | {"align", "cache", "config", "motion", "stages", "video"},
     "preparation": BELOW | {"cache", "config", "files", "samples", "seeing", "stages"},
     "finding": BELOW | {"config", "plugins", "video"},

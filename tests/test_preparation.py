@@ -118,6 +118,16 @@ def test_a_changed_frame_recomputes_its_clip_alone(clips, calls):
     assert changed == [clips[2].key]
 
 
+def test_a_changed_frame_of_a_folder_is_seen(clips, calls):
+    folder = clips[0].frames[0].parent
+    clip = Clip("casme2", "sub00", "EP0", folder, onset=0, apex=3, offset=6, emotion="happiness")
+    preparation.prepare(experiment(), [clip])
+    calls()
+    cv2.imwrite(str(folder / "img3.png"), picture(2, 3))
+    preparation.prepare(experiment(), [clip])
+    assert calls() == (1, 1, 1)
+
+
 def test_another_annotation_recomputes_its_clip_alone(clips, calls):
     preparation.prepare(experiment(), clips)
     calls()

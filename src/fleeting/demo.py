@@ -1,16 +1,17 @@
-"""The demonstration: a made-up corpus, two models, leave one subject out, and the report page."""
+"""The demonstration: a corpus of drawn faces, two models, leave one subject out, and the report page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fleeting import config, experiment, plugins, report
-from fleeting.experiment import Progress
+from fleeting.seeing import Progress
 
 _TABLES = (
-    {"name": "demo-flow-svm", "model": {"name": "flow_svm"}},
+    {"name": "demo-flow-svm", "datasets": ["simulated"], "model": {"name": "flow_svm"}},
     {
         "name": "demo-ststnet",
+        "datasets": ["simulated"],
         "inner": 3,
         "model": {"name": "ststnet"},
         "recipe": {"epochs": 60, "batch": 64, "lr": 1e-3},
@@ -21,7 +22,8 @@ _TABLES = (
 def run(out: Path, jobs: int, progress: Progress) -> Path:
     """Writes ``data``, ``runs`` and ``report.html`` below `out`; what is already done is kept.
 
-    The corpus is the stand-in of `megc2019_flow`: made-up flow in the published layout. The page says so.
+    The corpus is `simulated`: drawn faces with known flow. Everything from its frames on is the way of a real corpus:
+    face mesh, alignment, flow, training, report. The page says that no person was recorded.
 
     Returns:
         The page.
@@ -30,9 +32,7 @@ def run(out: Path, jobs: int, progress: Progress) -> Path:
         UserError: a fold failed, or something cannot be written.
     """
     root = out / "data"
-    dataset = plugins.load("datasets", "megc2019_flow")
-    if not dataset.is_standin(root):
-        dataset.write_standin(root)
+    plugins.load("datasets", "simulated").write(root, None, lambda done, of: progress("drawing clips", done, of), jobs)
     folders = []
     for tables in _TABLES:
         resolved = config.resolve(tables, "demo")
@@ -41,7 +41,7 @@ def run(out: Path, jobs: int, progress: Progress) -> Path:
             resolved,
             folder,
             jobs,
-            roots={"megc2019_flow": root},
+            roots={"simulated": root},
             progress=lambda what, done, total, name=resolved.name: progress(f"{name}: {what}", done, total),  # type: ignore[misc]
         )
         folders.append(folder)

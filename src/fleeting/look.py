@@ -210,7 +210,8 @@ def _between(face: FaceClip, pair: Pair) -> str:
 def _flow(axes: Axes, uv: Array, name: str) -> None:
     """The colours, arrows on a grid of about 20, and a wheel that says how far its rim is."""
     height, width = uv.shape[1:]
-    full = max(float(np.percentile(motion.magnitude(uv), 99)), _LEAST_PX)
+    # a little above: rounding must not push a uniform field over the end of the colours
+    full = max(1.001 * float(np.percentile(motion.magnitude(uv), 99)), _LEAST_PX)
     axes.imshow(motion.colours(uv, full))
     step = max(1, min(height, width) // 20)
     y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]

@@ -72,7 +72,7 @@ def _moment(seen: Seen, out: Path) -> dict[str, Any]:
     if moment is None or not seen.flows:
         raise UserError(f"{seen.clip.key}: want flow to draw, got an input without any; choose input.name = 'uvs28'")
     pair, field = _shown(seen)
-    look.draw(out, seen.face, field, pair)
+    look.draw(out, seen.face, field, pair, seen.frames.times_s if seen.frames and seen.frames.fps else None)
     strain = motion.strain(field.uv) if field.strain is None else field.strain
     return {
         "onset": moment.onset,

@@ -12,6 +12,7 @@ from fleeting import align, cache, config, plugins
 from fleeting.config import Choice, Experiment
 from fleeting.errors import UserError
 from fleeting.records import Clip
+from fleeting.video import pictures
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def source(module: str) -> str:
 
 
 def _stamps(clip: Clip) -> list[Any]:
-    paths = clip.frames if isinstance(clip.frames, tuple) else [clip.frames] if clip.frames else []
+    paths: Sequence[Path] = clip.frames if isinstance(clip.frames, tuple) else [clip.frames] if clip.frames else []
+    if isinstance(clip.frames, Path) and clip.frames.is_dir():
+        paths = pictures.listed(clip.frames)
     flow = [[_stamp(file.path), file.pair, file.channels, file.unit] for file in clip.flow_files]
     return [[_stamp(path) for path in paths], clip.span, flow]
 

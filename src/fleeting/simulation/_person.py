@@ -83,8 +83,9 @@ def person(number: int, size: tuple[int, int]) -> Person:
 def _traits(rng: np.random.Generator) -> dict[str, float]:
     """Two standard deviations at most: beyond, faces look bent."""
     drawn = {name: spread * float(np.clip(rng.normal(), -2, 2)) for name, spread in _shape.SPREAD.items()}
-    # the portrait smiles: most subjects do so less
-    return drawn | {"smile": 0.03 + drawn["smile"], "closed": float(np.clip(rng.normal(0.8, 0.25), 0.2, 0.93))}
+    # the portrait smiles: most subjects do so less, and with their lips together
+    closed = rng.uniform(0.84, 0.9) if rng.random() < 0.75 else rng.uniform(0.25, 0.55)
+    return drawn | {"smile": 0.03 + drawn["smile"], "closed": float(closed)}
 
 
 def _warp(
@@ -137,8 +138,8 @@ def _look(
     image = _tint(image, hair, _HAIR[int(rng.integers(len(_HAIR) if tone < 0.5 else 3))])
     # the soft edge of the mask still shows the portrait's light wall
     image = _tint(image, 1 - np.clip(2 * whole - 1, 0, 1), np.array(_WALL[(number * 5 + 1) % len(_WALL)]))
-    image = _grain(image, bare * (1 - 0.6 * lips), unit, rng)
-    return _light(image, rng)
+    image = _light(image, rng)
+    return _grain(image, bare * (1 - 0.6 * lips), unit, rng)
 
 
 def _tint(image: Array, mask: Array, factors: Array | tuple[float, ...]) -> Array:
@@ -153,20 +154,23 @@ def _between(table: tuple[tuple[float, ...], ...], share: float) -> Array:
 def _teeth(image: Array, points: Array, closed: float, unit: float) -> Array:
     """A nearly closed mouth shows a dark line, no squeezed teeth."""
     dark = np.array([70, 36, 36], np.float32)
-    share = np.clip((closed - 0.45) / 0.3, 0, 0.9) * inside(points, LIPS, image.shape[:2], 0.005 * unit)
-    return np.asarray(image + np.clip(1.6 * share, 0, 0.95)[..., None] * (dark - image))
+    share = np.clip((closed - 0.6) / 0.2, 0, 0.95) * np.clip(
+        1.6 * inside(points, LIPS, image.shape[:2], 0.005 * unit), 0, 1
+    )
+    return np.asarray(image + share[..., None] * (dark - image))
 
 
 def _grain(image: Array, mask: Array, unit: float, rng: np.random.Generator) -> Array:
-    """Pores at two sizes, and a few spots."""
+    """Pores at two sizes, and a few spots. Takes as many numbers as there are pixels, so it is drawn last."""
     shape = image.shape[:2]
+    strength, places = rng.uniform(0.008, 0.028), rng.random(rng.integers(0, 9))
     grain = np.zeros(shape, np.float32)
     for size, share in ((0.006, 0.7), (0.014, 0.5)):
         layer = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), size * unit)
         grain += share * layer / layer.std()
-    grain *= rng.uniform(0.008, 0.028)
+    grain *= strength
     rows, columns = np.nonzero(mask > 0.9)
-    for place in rng.integers(len(rows), size=rng.integers(0, 9)):
+    for place in (len(rows) * places).astype(int):
         spot = (float(columns[place]), float(rows[place]))
         _darken(grain, spot, rng.uniform(0.004, 0.009) * unit, rng.uniform(0.1, 0.4))
     return np.asarray(image * (1 + (mask * grain)[..., None]))

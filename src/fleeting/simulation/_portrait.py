@@ -70,5 +70,5 @@ def inside(points: Array, curves: Curves, shape: tuple[int, int], feather_px: fl
 
 def _read(name: str) -> Array:
     data = np.frombuffer(resources.files("fleeting.simulation").joinpath(name).read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.float32)

@@ -6,8 +6,8 @@ the picture's right along the line of the eyes, y down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import numpy as np
 
@@ -36,15 +36,19 @@ def deform(traits: Mapping[str, float], mirrored: bool, points: Array) -> Array:
         (N, 2).
     """
     own = mesh(mirrored)
-    x, y = points.T.astype(np.float64)
-    steps = [
-        _mouth(x, y, own, traits),
-        *(_eye(x, y, own[list(eye)].mean(0), traits) for eye in _EYES),
-        *(_brow(x, y, own[list(brow)], traits) for brow in _BROWS),
-        _nose(x, y, own[1], traits),
-        _outline(x, y, own, traits),
+    # one after the other: lips that have met stay together whatever moves them later
+    steps: list[Callable[[Array, Array], Array]] = [
+        lambda x, y: traits["closed"] * _closing(x, y, own),
+        lambda x, y: _mouth(x, y, own, traits),
+        *(partial(_eye, centre=own[list(eye)].mean(0), traits=traits) for eye in _EYES),
+        *(partial(_brow, points=own[list(brow)], traits=traits) for brow in _BROWS),
+        lambda x, y: _nose(x, y, own[1], traits),
+        lambda x, y: _outline(x, y, own, traits),
     ]
-    return np.asarray(points + np.sum(steps, axis=0).T)
+    moved = points.T.astype(np.float64)
+    for step in steps:
+        moved = moved + step(*moved)
+    return np.asarray(moved.T)
 
 
 def mesh(mirrored: bool) -> Array:
@@ -99,7 +103,7 @@ def _nose(x: Array, y: Array, tip: Array, traits: Mapping[str, float]) -> Array:
 
 
 def _mouth(x: Array, y: Array, own: Array, traits: Mapping[str, float]) -> Array:
-    """Width, thickness of the lips, corners lowered and drawn in, and the lips brought together."""
+    """Width, thickness of the lips, corners lowered and drawn in."""
     centre = own[list(MOUTH[0] + MOUTH[1])].mean(0)
     near = _near(x, y, centre, (0.2, 0.11))
     dx = near * (x - centre[0]) * traits["mouth_width"]
@@ -108,18 +112,19 @@ def _mouth(x: Array, y: Array, own: Array, traits: Mapping[str, float]) -> Array
         weight = _near(x, y, corner, (0.085, 0.075))
         dx = dx - np.sign(corner[0] - centre[0]) * 0.8 * weight * traits["smile"]
         dy = dy + weight * traits["smile"]
-    return np.stack([dx, dy + traits["closed"] * _closing(x, y, own)])
+    return np.stack([dx, dy])
 
 
 def _closing(x: Array, y: Array, own: Array) -> Array:
-    """How far the lips move down (upper) and up (lower) to meet."""
+    """(2, N): how the upper lip moves down and the lower one up to meet."""
     upper, lower = (own[list(curve)] for curve in LIPS)
     top, bottom = (np.interp(x, curve[:, 0], curve[:, 1]) for curve in (upper, lower))
     gap = np.maximum(bottom - top, 0)
     down = 0.4 * gap * np.exp(-0.5 * (np.maximum(top - y, 0) / 0.045) ** 2)
     up = -0.6 * gap * np.exp(-0.5 * (np.maximum(y - bottom, 0) / 0.1) ** 2)
     share = np.clip((y - top) / np.maximum(gap, 1e-6), 0, 1)
-    return np.asarray(np.where(y <= top, down, np.where(y >= bottom, up, (1 - share) * down + share * up)))
+    dy = np.where(y <= top, down, np.where(y >= bottom, up, (1 - share) * down + share * up))
+    return np.stack([np.zeros_like(dy), dy])
 
 
 def _ramp(x: Array) -> Array:

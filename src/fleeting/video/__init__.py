@@ -57,7 +57,7 @@ class Frames(Sequence[Array]):
         fps: frames a second; of a video the mean rate, None of pictures whose rate nobody named.
         size: (height, width), rotation applied.
         gaps: missing numbers between the first and the last picture; empty for a video.
-        notices: what a user should know, one line each.
+        notices: what a user should know, one line each, without the name of the recording.
     """
 
     def __init__(self, source: Source, reader: Reader, span: Pair | None, fps: float | None) -> None:
@@ -65,7 +65,7 @@ class Frames(Sequence[Array]):
         self._first, last = span or (0, len(reader.stamps) - 1)
         stamps = reader.stamps[self._first : last + 1]
         self.size, self.gaps, self.notices = reader.size, reader.gaps, reader.notices
-        self.times_s, self.fps, more = _timed(stamps, reader.fps, fps, reader.what)
+        self.times_s, self.fps, more = _timed(stamps, reader.fps, fps)
         self.notices += more
 
     def __len__(self) -> int:
@@ -108,11 +108,13 @@ def open(source: Source) -> Frames:
             pictures in order. Of a clip with a span, the frames of the span; a clip's own fps stands over the file's.
 
     Raises:
-        UserError: there are no frames, the file is missing, damaged, cut off or holds no video, pictures have no
-            numbers or share one, the frames are below 16 px a side, or the clip's indices lie outside.
+        UserError: the clip has a problem or no frames, the file is missing, damaged, cut off or holds no video,
+            pictures have no numbers or share one, the frames are below 16 px a side, or the clip's indices lie outside.
     """
     if not isinstance(source, Clip):
         return Frames(source, _reader(source, None), None, None)
+    if source.problem:
+        raise UserError(f"{source.key}: {source.problem}")
     if source.frames is None:
         raise UserError(
             f"{source.key}: want frames, got published flow only; choose an input that needs none, "
@@ -213,9 +215,7 @@ def _check_inside(clip: Clip, frames: Reader | Frames, indices: Sequence[int | N
         )
 
 
-def _timed(
-    stamps: Array, measured: float | None, named: float | None, what: str
-) -> tuple[Array, float | None, tuple[str, ...]]:
+def _timed(stamps: Array, measured: float | None, named: float | None) -> tuple[Array, float | None, tuple[str, ...]]:
     """Seconds, frames a second and a notice from time stamps or picture numbers and the rate that a corpus names."""
     if measured is None:
         return (stamps if named is None else stamps / named), named, ()
@@ -224,7 +224,7 @@ def _timed(
     usual = 1 / np.median(np.diff(stamps)) if len(stamps) > 1 else measured
     # high-speed cameras write their pictures at 25 or 30 frames a second: slow motion, with time stamps to match
     if all(abs(rate / named - 1) > 0.1 for rate in (measured, usual)):
-        slow = f"{what}: the file says {measured:.6g} frames a second, the corpus {named:.6g}: time follows the corpus"
+        slow = f"the file says {measured:.6g} frames a second, the corpus {named:.6g}: time follows the corpus"
         return stamps * (measured / named), named, (slow,)
     return stamps, named, ()
 

@@ -22,13 +22,16 @@ from fleeting.records import Array, Pair
 from fleeting.video.containers import is_cut
 from fleeting.video.pictures import LEAST
 
-# decoded frames that are kept for looking back; at 640 x 360 about 180
-_KEPT_BYTES = 64 << 20
+# decoded frames that are kept for looking back; at 640 x 360 about 90
+_KEPT_BYTES, _KEPT_AT_LEAST = 32 << 20, 8
 # reading on is cheaper than a seek to a key frame that is no further away
 _NEAR = 8
 # these predict frames from others, so a hidden error would look like motion; picture codecs are left lenient, for
 # cameras that write odd headers
 _STRICT = ("h264", "hevc")
+# transfer characteristics of high dynamic range: PQ and HLG (ITU-T H.273)
+_HIGH_RANGE = (16, 18)
+_ABANDONED: list[object] = []
 # demuxers that take any text for a video
 _NO_VIDEO = ("tty",)
 
@@ -81,7 +84,7 @@ class Movie:
         if min(self.size) < LEAST:
             raise UserError(f"{path}: want at least {LEAST} px a side, got {_across(self.size)}; choose another video")
         assert self._stream is not None
-        self.notices = tuple(f"{path}: {words}" for words in _oddities(first, self._stream, self.stamps))
+        self.notices = tuple(_oddities(first, self._stream, self.stamps))
 
     def read(self, index: int) -> Array:
         """(H, W, 3) uint8 RGB. Safe in threads and after a fork.
@@ -89,6 +92,8 @@ class Movie:
         Raises:
             UserError: the frame is damaged, or of another size than the first.
         """
+        if self._process != os.getpid():
+            self._leave_behind()
         with self._lock:
             picture = self._picture(self._find(index))
         if picture.shape[:2] != self.size:
@@ -105,6 +110,12 @@ class Movie:
                 self._container.close()
             self._forget()
 
+    def _leave_behind(self) -> None:
+        """After a fork: a decoder's threads do not come along, so that even closing it would wait for them."""
+        _ABANDONED.append((self._container, self._running, self._kept))
+        self._lock = Lock()
+        self._forget()
+
     def _forget(self) -> None:
         self._container: av.container.InputContainer | None = None
         self._stream: av.VideoStream | None = None
@@ -115,9 +126,6 @@ class Movie:
 
     def _find(self, index: int) -> av.VideoFrame:
         """The frame from what is kept, by reading on, from the key frame before, or from one before that."""
-        if self._process != os.getpid():
-            # a decoder does not survive a fork: its threads stay behind
-            self._forget()
         if index in self._kept:
             return self._kept[index]
         why = ""
@@ -167,24 +175,12 @@ class Movie:
             self._container, self._stream = _opened(self.path)
         else:
             self._container.seek(start, stream=self._stream)
-        self._running = self._decoded(start)
-
-    def _decoded(self, start: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(position, frame); what comes before the key frame leans on frames that were not decoded."""
-        assert self._container is not None
-        pts = self._index.pts
-        for count, frame in enumerate(self._container.decode(self._stream)):
-            assert isinstance(frame, av.VideoFrame)
-            if self._index.counted:
-                yield count, frame
-            elif frame.pts is not None and frame.pts >= start:
-                position = int(np.searchsorted(pts, frame.pts))
-                if position < len(pts) and pts[position] == frame.pts:
-                    yield position, frame
+        # a function, not a method: a generator that holds its owner would keep the file open until the next collection
+        self._running = _decoded(self._container, self._stream, self._index, start)
 
     def _keep(self, position: int, frame: av.VideoFrame) -> None:
         self._kept[position] = frame
-        room = max(2, _KEPT_BYTES // max(1, sum(plane.buffer_size for plane in frame.planes)))
+        room = max(_KEPT_AT_LEAST, _KEPT_BYTES // max(1, sum(plane.buffer_size for plane in frame.planes)))
         while len(self._kept) > room:
             self._kept.popitem(last=False)
 
@@ -196,12 +192,26 @@ class Movie:
         return np.ascontiguousarray(picture.transpose(1, 0, 2) if turned else picture)
 
 
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream | None, index: _Index, start: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(position, frame); what comes before the key frame leans on frames that were not decoded."""
+    for count, frame in enumerate(container.decode(stream)):
+        assert isinstance(frame, av.VideoFrame)
+        if index.counted:
+            yield count, frame
+        elif frame.pts is not None and frame.pts >= start:
+            position = int(np.searchsorted(index.pts, frame.pts))
+            if position < len(index.pts) and index.pts[position] == frame.pts:
+                yield position, frame
+
+
 def _indexed(path: Path) -> _Index:
     if not path.exists():
-        raise UserError(f"{path}: want a video, found no file; look at the path")
+        raise UserError(f"{path}: want a video file or a folder of pictures, found neither; look at the path")
     container, stream = _opened(path)
     with closing(container):
-        stamps, keys, doubtful, torn = [], [], False, 0
+        stamps, keys, doubtful, whole = [], [], False, 0
         for packet in _packets(container, stream, path):
             doubtful |= packet.pts is None
             if packet.pts is None and packet.dts is None:
@@ -209,7 +219,7 @@ def _indexed(path: Path) -> _Index:
                     f"{path}: want time stamps, got a bare stream of frames without; put it into an mp4 with ffmpeg"
                 )
             stamp = packet.dts if packet.pts is None else packet.pts
-            torn += packet.is_corrupt
+            whole += not packet.is_corrupt
             if packet.is_keyframe:
                 keys.append(stamp)
             if not packet.is_discard:
@@ -217,9 +227,10 @@ def _indexed(path: Path) -> _Index:
         base_s, rate, promised = stream.time_base or Fraction(1), stream.average_rate, stream.frames
         # AVI has no time stamps, only an order, and B-frames are not stored in the order in which they are shown
         doubtful |= container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-    if is_cut(path):
+    # a cut below the last frame, in an index or a tag, takes nothing away
+    if is_cut(path) and not 0 < promised <= whole:
         raise UserError(
-            f"{path}: want {promised or 'more'} frames, the file ends at {len(stamps) - torn}; copy it again, or keep "
+            f"{path}: want {promised or 'more'} frames, the file ends at {whole}; copy it again, or keep "
             "what is there with ffmpeg -i IN -c copy OUT"
         )
     if not stamps:
@@ -325,7 +336,7 @@ def _oddities(frame: av.VideoFrame, stream: av.VideoStream, stamps: Array) -> It
     shape = stream.sample_aspect_ratio
     if shape and shape != 1:
         yield f"pixels are {shape.numerator}:{shape.denominator}, not square; they are taken as they are"
-    if frame.color_trc in (16, 18):
+    if frame.color_trc in _HIGH_RANGE:
         yield "high dynamic range, taken without tone mapping: pictures look flat"
     steps_ms = np.diff(stamps) * 1e3
     usual_ms = float(np.median(steps_ms)) if len(steps_ms) else 0.0

@@ -80,7 +80,7 @@ class Pictures:
     def _order(self, numbers: Sequence[int] | None) -> tuple[str, ...]:
         if numbers is not None or all(_number(path) is None for path in self._paths):
             return ()
-        return (f"{self.what}: the pictures are not in the order of their numbers; they are taken as listed",)
+        return ("the pictures are not in the order of their numbers; they are taken as listed",)
 
     def _depth(self, first: Array) -> tuple[str, ...]:
         if first.dtype == np.uint8:
@@ -90,7 +90,7 @@ class Pictures:
                 f"{self._paths[0]}: want a 16-bit picture that uses its range, got values up to {first.max()} of "
                 "65535; scale the pictures to 8 bits first"
             )
-        return (f"{self.what}: 16-bit pictures, scaled to 8 bits (65535 becomes 255)",)
+        return ("16-bit pictures, scaled to 8 bits (65535 becomes 255)",)
 
 
 def listed(folder: Path) -> tuple[Path, ...]:
