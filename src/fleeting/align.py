@@ -131,9 +131,18 @@ def face(clip: Clip, frames: Sequence[Array], track: Track, moment: Moment | Non
         return FaceClip(clip, moment, pictures, points)
     side = options.side or 0
     onset = _reference(clip, track, moment, options)
-    transforms = _transforms(clip, frames, track, onset, options).astype(np.float32)
-    points = _moved(track.landmarks, transforms) if track.landmarks.shape[1] else None
-    return FaceClip(clip, moment, Aligned(frames, transforms, side, grey, clip.key), points)
+    places = _transforms(clip, frames, track, onset, options).astype(np.float32)
+    points = moved(track.landmarks, places) if track.landmarks.shape[1] else None
+    return FaceClip(clip, moment, Aligned(frames, places, side, grey, clip.key), points)
+
+
+def transforms(clip: Clip, frames: Sequence[Array], track: Track, moment: Moment | None, options: Options) -> Array:
+    """(T or 1, 2, 3) float64: the transforms that `face` uses, from the recording's pixels to the picture's.
+
+    Raises:
+        UserError: as `face`.
+    """
+    return _transforms(clip, frames, track, _reference(clip, track, moment, options), options)
 
 
 def grey(picture: Array) -> Array:
@@ -276,7 +285,7 @@ def _after(second: Array, first: Array) -> Array:
     return np.asarray((np.concatenate([second, row]) @ np.concatenate([first, row]))[:2])
 
 
-def _moved(points: Array, transforms: Array) -> Array:
+def moved(points: Array, transforms: Array) -> Array:
     """(T, K, 2) points under (T or 1, 2, 3) transforms."""
     moved = (
         np.einsum("tij,tkj->tki", transforms[:, :, :2], points)

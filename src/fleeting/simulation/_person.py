@@ -153,8 +153,8 @@ def _between(table: tuple[tuple[float, ...], ...], share: float) -> Array:
 
 def _teeth(image: Array, points: Array, closed: float, unit: float) -> Array:
     """A nearly closed mouth shows a dark line, no squeezed teeth."""
-    dark = np.array([70, 36, 36], np.float32)
-    share = np.clip((closed - 0.6) / 0.2, 0, 0.95) * np.clip(
+    dark = np.array([88, 46, 44], np.float32)
+    share = np.clip((closed - 0.6) / 0.2, 0, 0.8) * np.clip(
         1.6 * inside(points, LIPS, image.shape[:2], 0.005 * unit), 0, 1
     )
     return np.asarray(image + share[..., None] * (dark - image))
