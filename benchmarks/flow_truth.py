@@ -75,7 +75,7 @@ def _head(arguments: argparse.Namespace) -> str:
 
 Drawn faces (`fleeting.simulation`): {count} scenes, {min(len(SUBJECTS), arguments.subjects)} subjects x {len(UNITS)}
 expressions, {SIZE[0]} x {SIZE[1]} px with a face 224 px high, {LENGTH} frames (onset {ONSET}, apex {APEX}, offset
-{OFFSET}) at 100 frames a second, seeds 0 to {len(UNITS) - 1}. Each number is a mean over the scenes, in brackets its 95 %
+{OFFSET}) at 100 frames a second, seeds 0 to {len(UNITS) - 1}. Numbers are means over the scenes, in brackets the 95 %
 bootstrap interval over scenes (2,000 resamples, seed 0). Drawn skin is smoother than real skin and has no creases or
 shadows that move, so errors on people are larger; what can be compared here is methods and disturbances.
 
@@ -105,8 +105,8 @@ method above it does harm.""",
         "### At 1 px, with what cameras and heads add\n\n"
         + _table("method", _by_method(disturbed))
         + '\n\nHead: smooth wandering of the whole head, part of the true flow, so "no flow" grows with it.',
-        "![True and found flow](flow_fields.png)\n\nOne scene at 2 px: onset, apex, the true flow, and what each method "
-        "finds, all with the same colour scale.",
+        "![True and found flow](flow_fields.png)\n\nOne scene at 2 px: onset, apex, the true flow, and what each "
+        "method finds, all with the same colour scale.",
     ]
 
 
@@ -311,7 +311,7 @@ def _alignment_part(arguments: argparse.Namespace) -> list[str]:
 Each scene's strongest action unit moves by .5 px (of a face 224 px high). The mesh is tracked on the drawn frames, the
 alignment made from it, and the true paths of the mesh points are sent through it, once with the expression and once
 without. "kept": the difference of the two where the expression moves most, as a share of the true motion along its
-direction; 1 is all of it. "head left": mean motion of resting points without the expression, px of a face 224 px high.""",
+direction; 1 is all of it. "head left": mean motion of resting points without the expression, px of a 224 px face.""",
         _table("alignment", rows),
         """With the onset's transform the expression is kept by construction and the head's motion stays; with one
 transform a frame the head goes, and the tracker's jitter and the pull of the expression on the points come in.""",

@@ -41,9 +41,8 @@ def main() -> None:
             one, _ = _timed(experiment, clips, Path(folder) / f"one{turn}", 1)
             many, again = _timed(experiment, clips, Path(folder) / f"many{turn}", arguments.jobs)
             ratios.append(one / many)
-            print(
-                f"1 process {one:.1f} s, {arguments.jobs} processes {many:.1f} s: {one / many:.2f} x; again {again:.2f} s"
-            )
+            said = f"one process {one:.1f} s, {arguments.jobs} {many:.1f} s: {ratios[-1]:.2f} x"
+            print(f"{said}; again {again:.2f} s", flush=True)
     print(f"{arguments.jobs} processes are {statistics.median(ratios):.2f} x as fast as one")
 
 
