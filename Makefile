@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs results clean
+.PHONY: demo test lint docs results results-flow clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fleeting demo --out demo
@@ -40,6 +40,10 @@ results: $(VENV)/.installed
 	  $(BIN)/fleeting run experiments/$$run.toml --out runs/$$(basename $$run) --jobs $(JOBS); done
 	$(BIN)/fleeting report $(addprefix runs/,flow_svm ststnet ststnet_paper table2_small) --out docs/results/megc2019.md
 	$(BIN)/fleeting report runs/flow_svm_hde --out docs/results/hde.md
+
+# docs/results/flow.md: drawn faces, about ten minutes
+results-flow: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flow_truth.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

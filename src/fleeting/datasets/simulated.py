@@ -183,6 +183,8 @@ def _chosen(emotion: str, habits: Mapping[str, float], options: Options, rng: np
     shown = [unit for unit, share in likely.items() if rng.random() < share]
     shown = shown or [max(likely, key=lambda unit: likely[unit])]
     shown += [unit for unit in everywhere if unit not in likely and rng.random() < _BY_CHANCE]
+    # a side that both sides hold already would move twice
+    shown = [unit for unit in shown if unit.lstrip("LR") == unit or unit[1:] not in shown]
     low, high = options.amplitude_px
     found = {}
     for unit in shown:

@@ -1,7 +1,7 @@
 """A drawn face that moves by action units, with the true flow of every pixel.
 
 All subjects are made from one photograph in the public domain: NASA's portrait of the astronaut Eileen Collins
-(1999, https://www.nasa.gov), given other shapes, hair, light and walls. Displacements are anchored at the points of a
+(https://flic.kr/p/r9qvLn), given other shapes, hair, light and walls. Displacements are anchored at the points of a
 face mesh and fall off smoothly; frames are drawn by the inverse of the very map that gives the flow.
 
     scene = Scene(length=40, expression=Expression(5, 15, 30, {"12": 1.0, "R6": 0.5}), subject=3)

@@ -70,8 +70,7 @@ def field(person: Person, units: Mapping[str, float]) -> Array:
     total = np.zeros((2, *person.size), np.float32)
     for name, amplitude in units.items():
         side, number = parsed(name)
-        for which in ("L", "R") if not side else (side,):
-            total += np.float32(amplitude * person.scale) * _pulled(person.number, person.size, number, which, person)
+        total += np.float32(amplitude * person.scale) * _pulled(person.number, person.size, number, side, person)
     return total
 
 
@@ -108,15 +107,15 @@ def _pulled(number: int, size: tuple[int, int], unit: str, side: str, person: Pe
 
 @lru_cache(maxsize=256)
 def _field(number: int, size: tuple[int, int], unit: str, side: str, key: _Key) -> Array:
-    """(2, h, w) of one side of a unit, 1 where it is largest."""
+    """(2, h, w) of a unit, of one side or ("") both, 1 where it is largest: sides that meet in the middle add up."""
     person = key.person
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
     total = np.zeros((2, *size), np.float32)
-    for pull in _UNITS[unit]:
-        anchors = person.landmarks[list(pull.right if side == "L" else pull.left)]
+    for pull, left in [(pull, which == "L") for pull in _UNITS[unit] for which in side or "LR"]:
+        anchors = person.landmarks[list(pull.right if left else pull.left)]
         reach = pull.reach * np.ptp(person.landmarks[:, 1])
         near = sum(np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * reach**2)) for x, y in anchors)
-        own = np.array(pull.towards) * ([-1, 1] if side == "L" else [1, 1])
+        own = np.array(pull.towards) * ([-1, 1] if left else [1, 1])
         direction = person.axes @ own
         total += (direction[:, None, None] * (near / np.max(near))).astype(np.float32)
     return np.asarray(total / np.hypot(*total).max())
