@@ -10,9 +10,11 @@
 
 A transform that is made anew for each frame follows the head, and with it a part of what one wants to see. So
 `follow` says whether the onset frame's transform serves the whole clip. Where each frame has its own, the frame is
-registered onto the onset frame by points that expressions hardly move (eye corners, nose), over which the error is
-least in the squared sense (Umeyama, IEEE TPAMI 13, 1991), and then cropped like the onset frame: an expression stays,
-a head movement goes. Only "box" is made afresh a frame, as the frame study describes it.
+registered onto the onset frame by all its points, those that an expression moves counting little (least squares,
+Umeyama, IEEE TPAMI 13, 1991, weighted anew by Cauchy's function of the residuals), and then cropped like the onset
+frame: an expression stays, a head movement goes. On drawn faces that keeps nine tenths of a motion of half a pixel,
+because the tracker itself gives way to it; the onset's transform keeps all of it. Only "box" is made afresh a frame, as
+the frame study describes it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _SIZES = {"similarity": 224, "registration": 240, "centre": 384, "box": 224}
 # below the eyes, .64 of the distance between them, as on the faces that were measured (.60 to .68)
 _PLACES = np.array([[0.33, 0.34], [0.67, 0.34], [0.50, 0.558]])
 _BORDER = 0.1  # of "registration", around the box of the 68 points, in parts of the box
-_STABLE = (36, 39, 42, 45, 27, 28, 29, 30, 33)  # of 68: eye corners, ridge and root of the nose
+_REWEIGHTED = 10  # steps of the registration
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
@@ -168,11 +170,12 @@ def warp(picture: Array, transform: Array, side: int) -> Array:
     return np.asarray(cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA))
 
 
-def fit(source: Array, target: Array) -> Array:
+def fit(source: Array, target: Array, weights: Array | None = None) -> Array:
     """The similarity transform (2, 3) that takes points nearest to others, in the sense of least squares.
 
     Args:
         source, target: (N, 2) points (x, y), N >= 2.
+        weights: (N,) of the squared errors; None: all alike.
 
     Returns:
         (2, 3) float64 rotation, scale and translation without mirroring; NaN where a point is NaN.
@@ -181,10 +184,11 @@ def fit(source: Array, target: Array) -> Array:
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         return np.full((2, 3), np.nan)
     one, two = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
-    one_mean, two_mean = one.mean(), two.mean()
+    share = np.full(len(one), 1 / len(one)) if weights is None else weights / weights.sum()
+    one_mean, two_mean = (share * one).sum(), (share * two).sum()
     centred = one - one_mean
-    spread = (np.abs(centred) ** 2).sum()
-    a = (centred.conj() * (two - two_mean)).sum() / spread if spread else complex(np.nan, np.nan)
+    spread = (share * np.abs(centred) ** 2).sum()
+    a = (share * centred.conj() * (two - two_mean)).sum() / spread if spread else complex(np.nan, np.nan)
     b = two_mean - a * one_mean
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
@@ -229,8 +233,8 @@ def _transforms(clip: Clip, frames: Sequence[Array], track: Track, onset: int, o
     crop = _registration(track.landmarks[onset], side) if crop is None else crop
     if options.follows == "onset":
         return crop[None]
-    still = _stable(track.landmarks[onset])
-    return np.stack([_after(crop, fit(_stable(points), still)) for points in track.landmarks])
+    still = _held(track.landmarks[onset])
+    return np.stack([_after(crop, _registered(_held(points), still)) for points in track.landmarks])
 
 
 def _any_frame(track: Track) -> int:
@@ -272,11 +276,19 @@ def _box(track: Track, index: int, limit: tuple[int, ...], options: Options) -> 
     return np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
 
 
-def _stable(points: Array) -> Array:
-    """(N, 2) points that expressions hardly move."""
-    if len(points) == 5:
-        return points[:3].astype(np.float64)
-    return landmarks.sixty_eight(points)[list(_STABLE)].astype(np.float64)
+def _held(points: Array) -> Array:
+    """(N, 2) points that hold a face: all, or of five the eyes and the nose."""
+    return np.asarray(points[:3] if len(points) == 5 else points, np.float64)
+
+
+def _registered(source: Array, target: Array) -> Array:
+    """`fit` in which points far from where the others go count little."""
+    found = fit(source, target)
+    for _ in range(_REWEIGHTED):
+        away = np.linalg.norm(source @ found[:, :2].T + found[:, 2] - target, axis=1)
+        # the median of the absolute residuals, as the standard deviation of a normal law
+        found = fit(source, target, 1 / (1 + (away / (1.4826 * np.median(away) + 1e-6)) ** 2))
+    return found
 
 
 def _after(second: Array, first: Array) -> Array:

@@ -43,6 +43,8 @@ _SHOWS: dict[str, dict[str, float]] = {
     "surprise": {"1": 0.55, "2": 0.65, "5": 0.35, "25": 0.25, "26": 0.25, "R2": 0.15},
 }
 _BY_CHANCE = 0.04  # of each other unit
+_UNEVEN = 0.25  # of the units of two sides: half of these show on one side only, the others half as strong on one
+_CENTRAL = ("17", "24", "25", "26")  # on the midline: they have no sides
 
 INFO = Info(
     title="Simulated faces with known flow",
@@ -136,6 +138,8 @@ def write(
         raise UserError(f"{root}: want a new folder for drawn faces, got one with other files; choose another folder")
     files.write_text(path, table)
     rows = list(_rows(root))
+    for left in (root / _FRAMES).rglob(".*.tmp"):  # by a drawing that was killed
+        left.unlink(missing_ok=True)
     with ThreadPoolExecutor(jobs) as pool:
         for done, _ in enumerate(pool.map(lambda row: _draw(root, row), rows), 1):
             progress(done, len(rows))
@@ -190,11 +194,13 @@ def _chosen(emotion: str, habits: Mapping[str, float], options: Options, rng: np
     for unit in shown:
         strength = np.exp(rng.normal(np.log(0.75), 0.5)) * habits[unit]
         amplitude = float(np.clip(strength, low, high))
-        sides = ("L", "R") if unit[0] not in "LR" and rng.random() < 0.25 else ("",)
-        # one-sided, or stronger on one side
-        for side, share in zip(sides, (1.0, float(rng.choice([0.0, 0.5]))) if len(sides) > 1 else (1.0,), strict=True):
-            if share:
-                found[f"{side}{unit}"] = max(low, share * amplitude)
+        if unit[0] in "LR" or unit in _CENTRAL or rng.random() >= _UNEVEN:
+            found[unit] = amplitude
+            continue
+        strong, weak = rng.permutation(["L", "R"])
+        found[f"{strong}{unit}"] = amplitude
+        if rng.random() < 0.5:
+            found[f"{weak}{unit}"] = max(low, 0.5 * amplitude)
     return found
 
 
