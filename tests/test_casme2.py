@@ -3,9 +3,11 @@
 import shutil
 from collections import Counter
 
+import pandas
 import pytest
 
-from fleeting.datasets import _sheets, _standins, casme2
+from fleeting import doctor
+from fleeting.datasets import _fixes, _standins, casme2
 from fleeting.errors import UserError
 
 SHEETS = ("CASME2-coding-20140508.xlsx", "CASME2-coding-20190701.xlsx")
@@ -61,6 +63,14 @@ def test_every_row_of_the_real_sheet_is_a_clip_of_its_class(corpus):
 
 
 @pytest.mark.data
+def test_a_whole_copy_is_sound(corpus):
+    report = doctor.examine("casme2", corpus)
+    assert report.sound
+    assert [(one.kind, one.key) for one in report.findings] == [
+        ("no_apex", "casme2/sub04/EP12_01f"), ("still", "casme2/sub05/EP09_05f")]  # fmt: skip
+
+
+@pytest.mark.data
 def test_the_marks_of_the_real_sheet_become_positions(corpus):
     clips = {clip.key: clip for clip in casme2.load(corpus)}
     lengths = sorted(len(clip.frames) for clip in clips.values())
@@ -99,14 +109,16 @@ def test_the_2014_sheet_is_preferred_and_named(real, corpus, tmp_path):
     for name in SHEETS:
         shutil.copy(real / "annotations" / name, tmp_path)
     assert casme2.sheet(tmp_path).name == SHEETS[0]
-    assert casme2.notices(corpus) == [f"annotations from {SHEETS[0]}, frames from {corpus / 'CASME2_RAW_selected'}"]
+    said, corrected = casme2.notices(corpus)
+    assert said == f"annotations from {SHEETS[0]}, frames from {corpus / 'CASME2_RAW_selected'}"
+    assert corrected.startswith("casme2_fixes.csv of the package corrects sub04/EP12_01f at 261: apex 300 to none (")
 
 
 @pytest.mark.data
 def test_every_correction_is_of_a_row_of_both_real_sheets(real):
     for name in SHEETS:
         rows = casme2.annotations(real / "annotations" / name)
-        assert set(_sheets.fixes("casme2")) <= {(row["subject"], row["clip"], row["onset"]) for row in rows}
+        assert set(_fixes.read("casme2")) <= {(row["subject"], row["clip"], row["onset"]) for row in rows}
 
 
 @pytest.mark.data
@@ -147,6 +159,11 @@ def test_shortcuts_are_no_frames_and_folders_without_a_row_are_told(standin, cli
     assert {path.suffix for clip in clips.values() for path in clip.frames or ()} == {".jpg"}
     assert not {"sub09/EP02_02f", "sub24/EP02_07"} & set(clips)
     assert casme2.notices(standin)[1] == "folders without a row, left out: 2 (sub09/EP02_02f, sub24/EP02_07)"
+
+
+def test_subjects_of_the_standin_are_text_and_numbers(standin):
+    cells = pandas.read_excel(standin / SHEETS[0], engine="calamine", dtype=object)["Subject"]
+    assert {type(cell) for cell in cells} == {str, int}
 
 
 def test_only_the_row_that_cannot_be_used_is_a_problem(clips):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleeting.datasets import _sheets, _standins, casme3
+from fleeting.datasets import _fixes, _sheets, _standins, casme3
 from fleeting.errors import UserError
 
 HEADER = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")
@@ -51,17 +51,17 @@ def test_the_real_sheet_has_the_published_counts(real):
 
 @pytest.mark.data
 def test_only_one_real_row_has_no_order_when_it_is_corrected(real):
-    known = _sheets.fixes("casme3")
+    known = _fixes.read("casme3")
     rows = casme3.annotations(real / "annotations" / "CASME3_partA_ME_v2.xlsx")
-    right = [casme3._right(row, known) for row in rows]
+    right = [_fixes.corrected(row, known) for row in rows]
     marks = [[_sheets.number(row[field]) for field in ("onset", "apex", "offset")] for row in right]
     wrong = [
-        f"{row['subject']}/{row['name']}"
+        f"{row['subject']}/{row['clip']}@{row['onset']}"
         for row, mark in zip(right, marks, strict=True)
         if None in mark or mark != sorted(mark)
     ]
     assert wrong == ["spNO.214/c@5"]
-    assert len({(row["subject"], row["name"]) for row in right}) == 860
+    assert len({(row["subject"], row["clip"], row["onset"]) for row in right}) == 860
 
 
 @pytest.mark.data
@@ -74,9 +74,9 @@ def test_the_corrections_are_those_of_the_corpus_other_workbook(real):
         for row in rows
         if row["kind"] == "Micro-expression"
     }
-    known = _sheets.fixes("casme3")
+    known = _fixes.read("casme3")
     right = {
-        tuple(casme3._right(row, known)[field] for field in ("subject", "clip", "onset", "apex", "offset"))
+        tuple(_fixes.corrected(row, known)[field] for field in ("subject", "clip", "onset", "apex", "offset"))
         for row in casme3.annotations(real / "annotations" / "CASME3_partA_ME_v2.xlsx")
     }
     assert right - other == {("spNO.214", "c", "5", "5", "/")}
@@ -169,6 +169,22 @@ def test_the_cut_clips_are_taken_where_there_is_no_long_video(tmp_path):
     assert numbers(clips["spNO.1/b@5"]) == [5, 6, 7]
 
 
+@pytest.mark.parametrize("other", ["Part_B", "PART_C/raw", "part-c data", "partB", "CAS(ME)3_Part_C"])
+@pytest.mark.parametrize("name", ["part_A", "Part-A", "partA", "CAS(ME)3_part_A_split", "frames", "zzz/frames"])
+def test_another_part_is_not_taken_for_part_a(tmp_path, other, name):
+    """Its people may be named alike, and its folder may come first in the alphabet."""
+    row = ("spNO.1", "a", "1", "2", "3", "5", "II", "fear")
+    clips = write(tmp_path, [row], {f"{other}/spNO.1/a/color": range(1, 9), f"{name}/spNO.1/a/color": range(1, 4)})
+    assert not clips["spNO.1/a@1"].problem
+    assert clips["spNO.1/a@1"].frames[0].is_relative_to(tmp_path / name)
+
+
+def test_another_part_alone_is_no_part_a(tmp_path):
+    row = ("spNO.1", "a", "1", "2", "3", "5", "II", "fear")
+    with pytest.raises(UserError, match="want the frames of CAS"):
+        write(tmp_path, [row], {"part_C/spNO.1/a/color": range(1, 9)})
+
+
 def test_a_video_that_is_not_there_is_a_problem(tmp_path):
     rows = [(subject, "a", "1", "2", "3", "5", "II", "fear") for subject in ("spNO.1", "spNO.2")]
     clips = write(tmp_path, rows, {"part_A/spNO.1/a/color": (1, 2, 3)})
@@ -208,7 +224,8 @@ def test_a_users_own_correction_wins(standin, tmp_path):
 def test_notices_name_the_sheet_and_what_is_left_out(standin):
     told = "\n".join(casme3.notices(standin))
     assert "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx" in told
-    assert "taken out by casme3_fixes.csv: 5" in told
+    assert told.count("casme3_fixes.csv of the package corrects ") == 5
+    assert "corrects spNO.216/d at 3647: onset 3647 to 2647 (onset 3647 lies after apex and offset; " in told
     assert "left out: 1 (spNO.1/c)" in told
 
 
@@ -222,10 +239,10 @@ def test_a_standin_says_so_and_overwrites_nothing_real(standin, tmp_path):
 @pytest.mark.data
 def test_a_whole_corpus_gives_all_rows_but_two(real, tmp_path):
     rows = _sheets.table(real / "annotations" / "CASME3_partA_ME_v2.xlsx", {title: (title,) for title in HEADER})
-    known = _sheets.fixes("casme3")
+    known = _fixes.read("casme3")
     folders: dict[str, set[str]] = {}
     for row in casme3.annotations(real / "annotations" / "CASME3_partA_ME_v2.xlsx"):
-        right = casme3._right(row, known)
+        right = _fixes.corrected(row, known)
         ends = {right[field] for field in ("onset", "apex", "offset")} - {"/", "0"}
         folders.setdefault(f"part_A/{row['subject']}/{row['clip']}/color", set()).update(ends)
     clips = write(tmp_path, [tuple(row.values()) for row in rows], folders)

@@ -149,7 +149,7 @@ def test_a_change_below_a_value(write):
         ('[input]\nname = "uvs28"\ncorp = 14', r"\[input\]: want a known option, got 'corp'; did you mean 'crop'"),
         ('[protocol]\nname = "megc2018"', "got 'megc2018'; did you mean 'megc2019'"),
         ('datasets = ["megc2019"]', "kind 'datasets', got 'megc2019'; did you mean 'megc2019_flow'"),
-        ("[flow]\nwinsize = 9", "want a value for 'flow.name', got none"),
+        ("[flow]\nwinsiz = 9", "got 'winsiz'; did you mean 'winsize'"),
         ("[recipe]\nlr = -1.0", r"\[recipe\]: want another value of 'lr' \(input should be greater than 0\), got -1.0"),
         ("[recipe]\nbatch = 2.5", "want another value of 'batch'"),
         ("seeds = []", "want another value of 'seeds'"),

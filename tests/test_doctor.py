@@ -1,5 +1,6 @@
 """What `doctor` finds in a corpus, in a split and in a run."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from fleeting import doctor, runs
-from fleeting.datasets import casme3, dfme
+from fleeting.datasets import _fixes, _sheets, casme2, casme3, dfme, samm, smic_hs
 from fleeting.errors import UserError
 from fleeting.protocols import loso
 from fleeting.records import Clip, Fold, FoldResult, FoldTask
@@ -66,6 +67,63 @@ def test_parts_are_counted_by_themselves(tmp_path):
     assert count(report, "dfme, part A", "clips") == (474, 4, 3)
     assert count(report, "dfme, part train", "clips")[0] == 1856
     assert count(report, "dfme", "clips")[0] == 2629
+
+
+def placeholders(module, real, root):
+    """Copies the real sheets, makes an empty folder a clip, and gives folder -> frame numbers from end to end."""
+    marks: dict[str, list[str]] = {}
+    for sheet, name, place in SHEETS[module]:
+        shutil.copy(real / "annotations" / sheet, root / name)
+        rows = _fixes.applied(module.annotations(root / name), _fixes.read(module.__name__.rpartition(".")[2]))
+        for row in rows:
+            marks.setdefault(place.format(**row), []).extend((row["onset"], row["offset"]))
+    if module is smic_hs:
+        with (real / "landmarks68" / "smic" / "coding.csv").open(encoding="utf-8-sig") as stream:
+            for row in csv.DictReader(stream):
+                place = f"HS/{row['Subject']}/micro/{row['Emotion']}/{row['Filename']}"
+                marks[place] = [row["OnsetFrame"], row["OffsetFrame"]]
+    for place in marks:
+        (root / place).mkdir(parents=True)
+    known = {place: [int(mark) for mark in found if mark != "/"] for place, found in marks.items()}
+    return {root / place: range(min(found), max(found) + 1) for place, found in known.items()}
+
+
+SHEETS = {  # loader -> its real sheets, the names under which they are released, folder of a row
+    smic_hs: [],
+    casme2: [("CASME2-coding-20140508.xlsx", "CASME2-coding-20140508.xlsx", "RAW/{subject}/{clip}")],
+    samm: [("SAMM_Micro_FACS_Codes_v2.xlsx", "SAMM_Micro_FACS_Codes_v2.xlsx", "{subject}/{clip}")],
+    casme3: [
+        ("CASME3_partA_ME_v2.xlsx", "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx", "part_A/{subject}/{clip}/color"),
+    ],
+    dfme: [
+        (f"DFME_{part}_full_with_AU.xlsx", f"DFME_{part}_full_with_AU.xlsx", "data/{clip}")
+        for part in ("training", "testA", "testB")
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("module", "problems"),
+    [(casme2, []), (samm, []), (smic_hs, []), (dfme, []), (casme3, ["casme3/spNO.214/c@5"])],
+)  # fmt: skip
+def test_a_complete_corpus_is_sound_but_for_what_is_known(module, problems, real, tmp_path, monkeypatch):
+    """Empty files would tell no more than their names, of which there are many: folders are there, names are given."""
+    numbers = placeholders(module, real, tmp_path)
+    names = {folder: {index: folder / f"{index:05d}.png" for index in shown} for folder, shown in numbers.items()}
+    monkeypatch.setattr(_sheets, "pictures", names.__getitem__)
+    report = doctor.examine(module.__name__.rpartition(".")[2], tmp_path)
+    assert list(of_kind(report, "problem")) == problems
+    assert {finding.kind for finding in report.findings} <= {"problem", "no_apex", "still"}
+    assert [one for one in report.counts if one.found != one.published] == []
+    assert report.sound == (not problems)
+
+
+def test_words_are_counted_in_any_case_and_shown_as_published():
+    clips = [Clip("x", "s", str(place), FRAMES, emotion=word) for place, word in enumerate(["Fear", "FEAR", "joy", ""])]
+    counts = doctor._by_emotion("x", {"Fear": 2, "Anger": 1}, clips)
+    assert [(one.what, one.published, one.found) for one in counts] == [
+        ("Fear", 2, 2), ("Anger", 1, 0), ("joy", None, 1), ("no emotion", None, 1), ("clips", 3, 4)]  # fmt: skip
 
 
 def test_made_up_data_is_not_measured_by_the_published_counts(tmp_path):

@@ -29,10 +29,13 @@ ALLOWED = {
     "align": BELOW | {"landmarks"},
     "simulation": BELOW | {"landmarks", "motion"},
     "stages": BELOW | {"align", "cache", "config", "plugins", "video"},
-    "seeing": BELOW | {"align", "cache", "config", "motion", "stages", "video"},
-    "preparation": BELOW | {"cache", "config", "files", "samples", "seeing", "stages"},
-    "finding": BELOW | {"config", "plugins", "video"},
+    "seeing": BELOW | {"align", "cache", "config", "files", "motion", "stages", "video"},
+    "preparation": BELOW | {"cache", "config", "engine", "files", "samples", "seeing", "stages"},
+    "finding": BELOW | {"config", "motion", "plugins", "video"},
     "look": BELOW | {"landmarks", "motion", "files"},
+    "explain": BELOW
+    | {"augment", "config", "experiment", "finding", "landmarks", "look", "plugins", "runs", "samples", "saving"}
+    | {"seeing", "training"},
     "layers": BELOW,
     "augment": BELOW,
     "cache": BELOW | {"files"},
@@ -42,7 +45,7 @@ ALLOWED = {
     "published": BELOW | {"files"},
     "runs": BELOW | {"files", "metrics", "statistics"},
 }
-TOP = ("experiment", "looking", "cli", "demo", "app", "__main__")
+TOP = ("experiment", "explain", "looking", "cli", "demo", "app", "__main__")
 
 
 def name_of(path):

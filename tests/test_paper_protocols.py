@@ -7,7 +7,7 @@ import pytest
 
 from fleeting.datasets import _sheets, casme3, dfme
 from fleeting.errors import UserError
-from fleeting.protocols import casme2, samm
+from fleeting.protocols import casme2, hde, megc2019, samm
 from fleeting.protocols import casme3 as casme3_protocol
 from fleeting.protocols import dfme as dfme_protocol
 from fleeting.records import Clip
@@ -94,6 +94,14 @@ def test_the_frame_studys_split_has_its_printed_sizes(casme2_clips, seed):
 
 
 @pytest.mark.data
+def test_the_frame_studys_split_without_the_clip_that_has_no_apex(casme2_clips):
+    clips = [one for one in casme2_clips if one.key != "casme2/sub04/EP12_01f"]
+    options, kept, labels = labelled(casme2, clips, classes=7, subject_overlap=True)
+    (fold,) = casme2.folds(kept, labels, options, 0)
+    assert (len(fold.train), len(fold.valid), len(fold.tested)) == (200, 26, 28)
+
+
+@pytest.mark.data
 def test_casme2_leaves_out_26_subjects(casme2_clips):
     options, kept, labels = labelled(casme2, casme2_clips)
     folds = casme2.folds(kept, labels, options, 0)
@@ -115,6 +123,21 @@ def test_casme3_counts_are_those_of_the_sheet(casme3_clips):
     assert counted(casme3_protocol, casme3_clips, classes=3) == ([457, 55, 187], 88)
     assert counted(casme3_protocol, casme3_clips, classes=4) == ([457, 55, 187, 161], 94)
     assert counted(casme3_protocol, casme3_clips, classes=7) == ([64, 250, 86, 55, 57, 187, 161], 94)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("protocol", [megc2019, hde])
+def test_casme3_keeps_its_coarse_classes_among_other_corpora(casme3_clips, protocol):
+    assert counted(protocol, casme3_clips) == ([457, 55, 187], 88)
+    _, _, alone = labelled(casme3_protocol, casme3_clips)
+    assert labelled(protocol, casme3_clips)[2] == alone
+
+
+@pytest.mark.data
+def test_a_run_has_one_clip_less_than_the_sheet_of_casme3(casme3_clips):
+    usable = [one for one in casme3_clips if one.key != "casme3/spNO.214/c@5"]
+    assert counted(casme3_protocol, usable) == ([456, 55, 187], 88)
+    assert counted(casme3_protocol, usable, rows="htnet") == ([448, 54, 184], 87)
 
 
 @pytest.mark.data
@@ -188,6 +211,13 @@ def test_the_two_clips_that_megc2019_leaves_out_have_a_class_only_in_five_and_se
 def test_the_clip_that_a_known_error_drops_stays():
     one = clip("casme2", "sub05", "EP12_03f", "surprise")
     assert casme2.label(one, casme2.Options(classes=3)) == "surprise"
+
+
+@pytest.mark.parametrize("protocol", [megc2019, hde])
+def test_the_composites_know_the_words_of_casme3(protocol):
+    words = ("happy", "Sad", "anger", "surprise", "others")
+    found = [protocol.label(clip("casme3", "s", "a", word), protocol.Options()) for word in words]
+    assert found == ["positive", "negative", "negative", "surprise", None]
 
 
 def test_casme3_speaks_the_corpus_words_and_the_common_ones():

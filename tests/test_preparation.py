@@ -184,7 +184,7 @@ def test_a_missing_frame_between_is_a_notice(clips):
     packed, broken, notices = preparation.prepare(experiment(), [clip, *clips[1:]])
     assert not broken
     assert len(packed) == 6
-    assert notices == {clip.key: ["1 frames are missing on disk, the first is 5"]}
+    assert notices == {clip.key: ["missing on disk: 1 of the frames, the first is 5"]}
     assert preparation.prepare(experiment(), [clip, *clips[1:]]).notices == notices
 
 
@@ -389,5 +389,125 @@ def test_paths_are_said_where_a_folder_is_gone(tmp_path):
     clip = Clip(
         "casme2", "sub01", "EP", (Path(tmp_path / "a.png"), Path(tmp_path / "b.png")), onset=0, apex=1, offset=1
     )
-    with pytest.raises(UserError, match=r"a\.png"), seeing.look(experiment(), clip):
-        pass
+    with pytest.raises(UserError, match=r"a\.png"), seeing.look(experiment(), clip) as seen:
+        list(seen)
+
+
+def test_another_order_of_the_clips_is_another_pack(clips):
+    first = preparation.prepare(experiment(), clips).samples
+    second = preparation.prepare(experiment(), clips[::-1]).samples
+    assert list(second.keys) == list(first.keys)[::-1]
+    assert np.array_equal(second.x["flow"], first.x["flow"][::-1])
+
+
+def test_what_was_broken_is_tried_again(clips, monkeypatch):
+    """A right to read that was given leaves no trace in a file's time or size."""
+    from fleeting import video
+
+    plain = video.open
+
+    def refused(source):
+        if source.key == clips[1].key:
+            raise UserError("no right to read")
+        return plain(source)
+
+    monkeypatch.setattr(video, "open", refused)
+    assert list(preparation.prepare(experiment(), clips).broken) == [clips[1].key]
+    monkeypatch.setattr(video, "open", plain)
+    assert not preparation.prepare(experiment(), clips).broken
+
+
+def test_a_fault_of_a_plugin_stops_its_clip_alone(clips, monkeypatch):
+    module = plugins.load("inputs", "uvs28")
+    plain = module.make
+
+    def make(face, flows, options):
+        if face.clip.key == clips[2].key:
+            raise IndexError("list index out of range")
+        return plain(face, flows, options)
+
+    monkeypatch.setattr(module, "make", make)
+    assert preparation.prepare(experiment(), clips).broken == {
+        clips[2].key: f"{clips[2].key}: IndexError: list index out of range"
+    }
+
+
+def test_views_that_cannot_be_packed_break_their_clip_alone(clips, monkeypatch):
+    module = plugins.load("inputs", "uvs28")
+    plain = module.make
+
+    def make(face, flows, options):
+        (view,) = plain(face, flows, options)
+        flow = view.x["flow"].copy()
+        if face.clip.key == clips[0].key:
+            flow[0, 0, 0] = np.nan
+        if face.clip.key == clips[3].key:
+            flow = flow[:, :-1]
+        return [type(view)(view.name, {"flow": flow})]
+
+    monkeypatch.setattr(module, "make", make)
+    packed, broken, _ = preparation.prepare(experiment(), clips)
+    assert set(broken) == {clips[0].key, clips[3].key}
+    assert "want finite flow" in broken[clips[0].key]
+    assert "3 x 27 x 28" in broken[clips[3].key]
+    assert len(packed) == 4
+
+
+def test_no_plugin_sees_the_emotion(clips, monkeypatch):
+    seen = []
+    module = plugins.load("inputs", "uvs28")
+    plain = module.make
+    monkeypatch.setattr(
+        module, "make", lambda face, flows, options: seen.append(face.clip) or plain(face, flows, options)
+    )
+    preparation.prepare(experiment(), clips)
+    assert len(seen) == 6
+    assert {(clip.emotion, clip.action_units) for clip in seen} == {(None, ())}
+
+
+def test_another_version_of_a_package_computes_anew(clips, calls, monkeypatch):
+    preparation.prepare(experiment(), clips)
+    calls()
+    monkeypatch.setattr(stages, "_versions", lambda: ["opencv 99"])
+    preparation.prepare(experiment(), clips)
+    assert calls() == (6, 6, 6)
+
+
+def test_an_empty_folder_is_one_broken_clip(clips, tmp_path):
+    (tmp_path / "empty").mkdir()
+    clip = Clip("casme2", "sub09", "EP", tmp_path / "empty", onset=0, apex=1, offset=2, emotion="surprise")
+    assert list(preparation.prepare(experiment(), [*clips, clip]).broken) == [clip.key]
+
+
+def test_an_interrupted_prepare_ends_its_workers(tmp_path):
+    clips = [write_clip(tmp_path / "corpus", f"sub{seed:02d}", "EP", seed) for seed in range(64)]
+    script = PREPARE.replace("prepare(experiment, clips)", "prepare(experiment, clips, jobs=2)")
+    import pickle
+
+    slow = experiment(flow={"name": "tvl1"}, input={"name": "clip", "what": "flow"})
+    (tmp_path / "work.pickle").write_bytes(pickle.dumps((slow, clips)))
+    (tmp_path / "work.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "work.py"), str(tmp_path / "work.pickle")],
+        env={**os.environ, "FLEETING_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not list((tmp_path / "cache").rglob("tracks/*/*.npz")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) != 0
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(process.pid):
+        time.sleep(0.1)
+    assert not _alive(process.pid)
+
+
+def _alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from fleeting.datasets import _sheets, _standins, samm
+from fleeting import doctor
+from fleeting.datasets import _fixes, _sheets, _standins, samm
 from fleeting.errors import UserError
 
 SHEET = "SAMM_Micro_FACS_Codes_v2.xlsx"
@@ -66,6 +67,18 @@ def test_every_row_of_the_real_sheet_is_a_clip_of_its_class(corpus):
 
 
 @pytest.mark.data
+def test_a_whole_copy_is_sound_and_its_guessed_apex_is_told(corpus):
+    report = doctor.examine("samm", corpus)
+    assert report.sound
+    assert not report.findings
+    assert {(count.what, count.found) for count in report.counts} >= {("Anger", 57), ("Other", 26), ("clips", 159)}
+    assert "anger" not in {count.what for count in report.counts}
+    (guess,) = [notice for notice in report.notices if "uncertain" in notice]
+    assert "028/028_4_1 at 1071: apex 1143 to 1113" in guess
+    assert "1103 and 1105" in guess
+
+
+@pytest.mark.data
 def test_the_marks_of_the_real_sheet_become_positions(corpus):
     clips = {clip.name: clip for clip in samm.load(corpus)}
     lengths = sorted(len(clip.frames) for clip in clips.values())
@@ -83,14 +96,14 @@ def test_the_marks_of_the_real_sheet_become_positions(corpus):
 
 @pytest.mark.data
 def test_the_two_impossible_apexes_are_corrected_and_no_other(corpus):
-    known = _sheets.fixes("samm")
+    known = _fixes.read("samm")
     rows = {line["clip"]: line for line in samm.annotations(corpus / SHEET)}
     marks = {clip: [int(line[mark]) for mark in ("onset", "apex", "offset")] for clip, line in rows.items()}
     wrong = {clip for clip, (onset, apex, offset) in marks.items() if not onset <= apex <= offset}
     assert wrong == {"028_4_1", "032_3_1"}
-    mended = {clip: _sheets.corrected(rows[clip], known)["apex"] for clip in wrong}
+    mended = {clip: _fixes.corrected(rows[clip], known)["apex"] for clip in wrong}
     assert mended == {"028_4_1": "1113", "032_3_1": "4930"}
-    changed = {clip for clip, line in rows.items() if _sheets.corrected(line, known) != line}
+    changed = {clip for clip, line in rows.items() if _fixes.corrected(line, known) != line}
     assert changed == wrong  # 013_1_9 is wrong in other copies only
 
 
@@ -102,7 +115,7 @@ def test_the_corrections_agree_with_the_sheet_of_the_long_videos(real):
     }  # fmt: skip
     path = real / "annotations" / "SAMM_LongVideos_V2_Release.xlsx"
     long = {line["clip"]: line for line in _sheets.table(path, columns)}
-    assert long["013_1_9"]["offset"] == _sheets.fixes("samm")["013", "013_1_9", "5658"]["offset"]
+    assert long["013_1_9"]["offset"] == _fixes.read("samm")["013", "013_1_9", "5658"].fields["offset"]
     assert (long["028_4_1"]["offset"], long["028_4_1"]["duration"]) == ("1134", "64")
     assert (long["032_3_1"]["onset"], long["032_3_1"]["offset"]) == ("1896", "1970")
 
@@ -110,7 +123,7 @@ def test_the_corrections_agree_with_the_sheet_of_the_long_videos(real):
 @pytest.mark.data
 def test_every_correction_is_of_a_row_of_the_real_sheet(real):
     rows = samm.annotations(real / "annotations" / SHEET)
-    assert set(_sheets.fixes("samm")) <= {(line["subject"], line["clip"], line["onset"]) for line in rows}
+    assert set(_fixes.read("samm")) <= {(line["subject"], line["clip"], line["onset"]) for line in rows}
 
 
 @pytest.mark.data
@@ -139,7 +152,7 @@ def test_the_sheet_of_the_long_videos_is_not_taken_for_it(real, tmp_path):
 
 
 def test_the_preamble_is_skipped_and_the_classes_are_the_corpus_own(clips):
-    assert len(clips) == 17
+    assert len(clips) == 20
     assert {clip.emotion for clip in clips.values()} == set(samm.INFO.counts["samm"])
     assert len({clip.subject for clip in clips.values()}) == 12
 
@@ -147,6 +160,22 @@ def test_the_preamble_is_skipped_and_the_classes_are_the_corpus_own(clips):
 def test_corrected_apexes_lie_inside_their_clips(clips):
     assert (clips["028_4_1"].onset, clips["028_4_1"].apex, clips["028_4_1"].offset) == (0, 42, 63)
     assert (clips["032_3_1"].onset, clips["032_3_1"].apex, clips["032_3_1"].offset) == (0, 34, 74)
+
+
+def test_an_apex_one_frame_behind_the_onset_stays_as_the_sheet_has_it(clips):
+    assert (clips["032_3_2"].onset, clips["032_3_2"].apex, clips["032_3_2"].offset) == (0, 1, 81)
+
+
+def test_an_offset_with_swapped_digits_is_corrected(tmp_path):
+    _standins.write_workbook(tmp_path / SHEET, [HEADER, row("013", "013_1_9", 5658, 5680, 5793)])
+    fill(tmp_path / "013" / "013_1_9", range(5658, 5740))
+    (clip,) = samm.load(tmp_path)
+    assert (clip.problem, clip.offset) == ("", 81)
+
+
+def test_letters_of_strength_stay_with_their_units(clips):
+    assert clips["026_2_3"].action_units == ("4B", "7B", "43E")
+    assert clips["010_4_2"].action_units == ("7B", "ref(43)")
 
 
 def test_four_digits_are_read_as_five(clips):
@@ -161,11 +190,14 @@ def test_an_absent_apex_is_a_problem_and_another_absent_frame_is_not(clips):
     assert (len(gap.frames), gap.apex, gap.offset) == (40, 25, 39)
 
 
-def test_folders_without_a_row_are_told(standin):
-    assert samm.notices(standin) == [
-        f"annotations from {SHEET}, frames from {standin / 'SAMM'}",
-        "folders without a row, left out: 1 (007/007_9_9)",
-    ]
+def test_folders_without_a_row_and_corrections_are_told(standin):
+    first, guess, sure, last = samm.notices(standin)
+    assert first == f"annotations from {SHEET}, frames from {standin / 'SAMM'}"
+    assert guess.startswith(
+        "samm_fixes.csv of the package corrects 028/028_4_1 at 1071: apex 1143 to 1113 (uncertain: "
+    )
+    assert sure.startswith("samm_fixes.csv of the package corrects 032/032_3_1 at 4896: apex 1930 to 4930 (apex 1930")
+    assert last == "folders without a row, left out: 1 (007/007_9_9)"
 
 
 @pytest.mark.parametrize("subject", ["006", 6, "6"])

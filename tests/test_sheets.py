@@ -167,6 +167,15 @@ def test_two_copies_are_one_but_two_versions_are_an_error(tmp_path, book):
         _sheets.find(tmp_path, ("casme2*",), casme2.INFO)
 
 
+def test_a_workbook_that_may_be_absent_is_none_but_two_versions_stay_an_error(tmp_path, book):
+    assert _sheets.found(tmp_path, ("casme2*",)) is None
+    path = book([("a",)], "casme2.xlsx")
+    assert _sheets.found(tmp_path, ("casme2*",)) == path
+    book([("b",)], "casme2-2.xlsx")
+    with pytest.raises(UserError, match="want one workbook of the name"):
+        _sheets.found(tmp_path, ("casme2*",))
+
+
 def test_lock_files_of_an_open_workbook_are_not_workbooks(tmp_path, book):
     (tmp_path / "~$casme2.xlsx").write_bytes(b"lock")
     (tmp_path / ".casme2.xlsx").write_bytes(b"hidden")
@@ -203,49 +212,37 @@ def test_a_folder_is_found_by_what_it_holds(tmp_path):
     assert _sheets.folder(tmp_path, ("*depth*",), "sub[0-9]*") is None
 
 
-# corrections
-
-
-def test_every_correction_has_a_reason_and_changes_something():
-    for name in ("casme2", "samm", "smic_hs"):
-        for key, fix in _sheets.fixes(name).items():
-            assert len(fix["reason"]) > 20
-            assert len(fix) > 1, key
-
-
-def test_a_row_is_corrected_by_subject_clip_and_onset_only():
-    known = {("s1", "a", "3"): {"apex": "/", "reason": "because"}}
-    assert _sheets.corrected(ROW, known) == {**ROW, "apex": "/"}
-    assert _sheets.corrected({**ROW, "onset": "4"}, known) == {**ROW, "onset": "4"}
-    assert ROW["apex"] == "5"
-
-
-def test_a_file_in_the_root_adds_corrections_and_wins(tmp_path):
-    (tmp_path / "samm_fixes.csv").write_text(
-        "subject,clip,onset,apex,offset,reason\n028,028_4_1,1071,1103,,seen\n006,006_1_2,5562,,5630,seen\n",
-        encoding="utf-8",
-    )
-    found = _sheets.fixes("samm", tmp_path)
-    assert found["028", "028_4_1", "1071"] == {"apex": "1103", "reason": "seen"}
-    assert found["006", "006_1_2", "5562"] == {"offset": "5630", "reason": "seen"}
-    assert found["032", "032_3_1", "4896"]["apex"] == "4930"
+def test_a_folder_is_passed_over_with_all_that_lies_in_it(tmp_path):
+    (tmp_path / "part_B" / "raw" / "sub01").mkdir(parents=True)
+    assert _sheets.folder(tmp_path, ("*",), "sub[0-9]*") == tmp_path / "part_B" / "raw"
+    assert _sheets.folder(tmp_path, ("*",), "sub[0-9]*", without=("PART_B",)) is None
+    # the root itself is what the user chose
+    assert _sheets.folder(tmp_path / "part_B", ("*",), "sub[0-9]*", without=("part_b",)) is not None
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("names", "corpus"),
     [
-        ("subject,clip,apex,reason\n", "want columns subject, clip, onset and reason"),
-        ("subject,clip,onset,apex,reason\n006,006_1_2,5562,1,\n", "want a reason for 006/006_1_2/5562, got none"),
+        (("datasets/flow/sub01_EP02_01f .png", "combined_3_class2_for_optical_flow.csv"), "MEGC2019"),
+        (("datasets/flow/sub01_EP02_01f .png", "datasets/flow/s01_s01_ne_01.png"), ""),
+        (("train_data/sub0003_01/00000.png",), "DFME"),
+        (("a/dfme_train.xlsx",), "DFME"),
+        (("part_A/spNO.1/a",), "CAS(ME)^3"),
     ],
 )
-def test_corrections_without_key_or_reason_are_refused(text, complaint, tmp_path):
-    (tmp_path / "samm_fixes.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=complaint):
-        _sheets.fixes("samm", tmp_path)
+def test_a_corpus_is_known_by_its_files(tmp_path, names, corpus):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = _sheets.looks_like(tmp_path)
+    assert corpus in found
+    assert bool(corpus) == bool(found)
 
 
-def test_a_corpus_without_a_file_has_no_corrections():
-    assert _sheets.fixes("nothing") == {}
+@pytest.mark.data
+def test_the_published_flow_is_called_by_its_loader(real):
+    with pytest.raises(UserError, match=r"found what looks like the published flow of MEGC2019 \(megc2019_flow\)"):
+        casme2.load(real / "megc2019")
 
 
 # pictures

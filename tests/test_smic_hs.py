@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from fleeting import doctor
 from fleeting.datasets import smic_hs
 from fleeting.errors import UserError
 
@@ -55,6 +56,13 @@ def test_every_real_folder_is_a_clip_of_its_class(corpus):
     assert not [clip.problem for clip in clips if clip.problem]
     assert dict(Counter(clip.emotion for clip in clips)) == smic_hs.INFO.counts["smic"]
     assert len({clip.subject for clip in clips}) == smic_hs.INFO.subjects["smic"] == 16
+
+
+@pytest.mark.data
+def test_a_whole_copy_is_sound(corpus):
+    report = doctor.examine("smic_hs", corpus)
+    assert report.sound
+    assert {one.kind for one in report.findings} == {"no_apex"}
 
 
 @pytest.mark.data

@@ -55,7 +55,7 @@ def test_the_composite_from_three_raw_corpora(corpora, tmp_path):
     assert "want the picture of offset 141" in dropped["casme2/sub03/EP19_08"]["reason"]
     assert "casme2/sub05/EP12_03f" in run.clips
     told = {row["key"]: row["notice"] for row in run.header["notices"]}
-    assert told["casme2/sub01/EP02_01f"] == "1 frames are missing on disk, the first is 50"
+    assert told["casme2/sub01/EP02_01f"] == "missing on disk: 1 of the frames, the first is 50"
     # the corpora name the apex of these, the spotter found that of the others
     apexes = {key: row["apex"] for key, row in run.clips.items()}
     assert all(apexes[key] for key in apexes if not key.startswith("smic/"))
@@ -246,7 +246,7 @@ def test_a_saved_model_decides_on_a_real_video(at_home, videos, tmp_path, monkey
     code, told, _ = fleeting(monkeypatch, capsys, "predict", tmp_path / "model", video, "--json")
     assert code == 0
     (row,) = json.loads(told)
-    assert row["clip"] == "file/-/single_face"
+    assert row["clip"] == "file/face_videos/single_face"
     assert 0 <= row["onset"] <= row["apex"] <= row["offset"] < 72
     assert sum(row["probabilities"].values()) == pytest.approx(1)
     assert row["trained_on"] is None

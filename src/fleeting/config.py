@@ -113,11 +113,12 @@ def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:
     Raises:
         UserError: as in `read`.
     """
-    experiment = checked(Experiment, _with_input(tables), where)
+    experiment = checked(Experiment, _with_names(_with_input(tables)), where)
     model = plugins.load("models", experiment.model.name)
     filled = {
         field: _filled(kind, getattr(experiment, field), f"{where}, [{field}]") for field, kind in _CHOICES.items()
     }
+    filled["model"] = _told_classes(model, filled["model"], filled["protocol"], where)
     recipe = {**model.RECIPE.model_dump(), **experiment.recipe}
     filled["recipe"] = checked(type(model.RECIPE), recipe, f"{where}, [recipe]").model_dump()
     for dataset in experiment.datasets:
@@ -135,6 +136,27 @@ def _with_input(tables: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, Mapping) or given.get("name", name) != name:
         return dict(tables)
     return {**tables, "input": {"name": name, **options, **given}}
+
+
+def _told_classes(model: Any, chosen: Choice, protocol: Choice, where: str) -> Choice:
+    """A model whose options have `classes` is told the protocol's words: protocols order them differently."""
+    if "classes" not in model.Options.model_fields:
+        return chosen
+    words = list(plugins.load("protocols", protocol.name).classes(options("protocols", protocol)))
+    given = list(chosen.options["classes"])
+    if given and given != words:
+        raise UserError(f"{where}, [model]: want the protocol's classes {words}, got {given}; correct or remove them")
+    return Choice(**{**chosen.model_dump(), "classes": words})
+
+
+def _with_names(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A table that changes options of what is chosen anyway need not name it."""
+    named = dict(tables)
+    for field in _CHOICES:
+        default, given = Experiment.model_fields[field].default, named.get(field)
+        if isinstance(default, Choice) and isinstance(given, Mapping) and "name" not in given:
+            named[field] = {"name": default.name, **given}
+    return named
 
 
 def options(kind: str, choice: Choice) -> Any:

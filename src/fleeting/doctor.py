@@ -246,11 +246,14 @@ def _counts(module: ModuleType, clips: Sequence[Clip]) -> Iterator[Count]:
 
 
 def _by_emotion(corpus: str, published: Mapping[str, int], clips: Sequence[Clip]) -> Iterator[Count]:
+    """Words are compared in lower case, as the protocols do, and shown as they are published."""
     found, usable = (
         Counter((clip.emotion or "no emotion").lower() for clip in some) for some in (clips, _usable(clips))
     )
-    for word in (*published, *sorted(found.keys() - published.keys())):
-        yield Count(corpus, word, published.get(word), found[word], usable[word])
+    for word, number in published.items():
+        yield Count(corpus, word, number, found[word.lower()], usable[word.lower()])
+    for word in sorted(found.keys() - {word.lower() for word in published}):
+        yield Count(corpus, word, None, found[word], usable[word])
     yield Count(corpus, "clips", sum(published.values()), len(clips), len(_usable(clips)))
 
 

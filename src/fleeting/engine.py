@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from fleeting.errors import UserError
 from fleeting.records import FoldResult, FoldTask
 
 Execute = Callable[[FoldTask, Path], FoldResult]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def run(
         for task in tasks:
             yield task, _tried(execute, task, folder)
         return
-    yield from _in_processes(execute, tasks, folder, min(jobs, len(tasks)))
+    yield from spread(partial(_tried, execute, folder=folder), tasks, min(jobs, len(tasks)))
 
 
 def _tried(execute: Execute, task: FoldTask, folder: Path) -> FoldResult | Failure:
@@ -61,25 +65,34 @@ def _tried(execute: Execute, task: FoldTask, folder: Path) -> FoldResult | Failu
         return Failure(f"{task.name}: {type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _in_processes(
-    execute: Execute, tasks: Sequence[FoldTask], folder: Path, jobs: int
-) -> Iterator[tuple[FoldTask, FoldResult | Failure]]:
+def spread(call: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, Result]]:
+    """Yields every item with what `call` makes of it in one of several processes, in the order in which they finish.
+
+    Closing the iterator, or Ctrl-C, ends the workers at once; a worker ends itself when this process dies.
+
+    Args:
+        call: sent to the workers by name, with its bound arguments.
+        items: sent to the workers.
+        jobs: processes.
+
+    Raises:
+        UserError: a worker died (most often for lack of memory).
+    """
     # spawn: a forked torch can hang in its thread pools
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    pending: dict[Future[FoldResult | Failure], FoldTask] = {}
-    queue = iter(tasks)
+    pending: dict[Future[Result], Item] = {}
     try:
-        for task in queue:
-            pending[pool.submit(_tried, execute, task, folder)] = task
-            # one waiting task a worker is enough; the rest is handed out as results come in
+        for item in items:
+            pending[pool.submit(call, item)] = item
+            # one waiting item a worker is enough; the rest is handed out as results come in
             if len(pending) >= 2 * jobs:
                 yield from _finished(pending)
         while pending:
             yield from _finished(pending)
     except BrokenProcessPool as error:
         raise UserError(
-            "want every worker to live, got one that died (out of memory, or a script that starts a run without "
-            "`if __name__ == '__main__':`); finished folds are kept, run the same command again with fewer --jobs"
+            "want every worker to live, got one that died (out of memory, or a script that starts processes without "
+            "`if __name__ == '__main__':`); what is finished is kept, run the same command again with fewer --jobs"
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -88,9 +101,7 @@ def _in_processes(
                 child.terminate()
 
 
-def _finished(
-    pending: dict[Future[FoldResult | Failure], FoldTask],
-) -> Iterator[tuple[FoldTask, FoldResult | Failure]]:
+def _finished(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result]]:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
         result = future.result()

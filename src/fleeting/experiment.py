@@ -16,7 +16,7 @@ import numpy as np
 from fleeting import config, engine, finding, machine, plugins, preparation, runs, samples
 from fleeting.config import Experiment
 from fleeting.errors import UserError
-from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Moment, Samples, View, unique
+from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Samples, unique
 from fleeting.seeing import Progress, quiet
 
 if TYPE_CHECKING:
@@ -241,54 +241,89 @@ def train(
     return out
 
 
-def predict(model: Path, names: Sequence[str], progress: Progress = quiet) -> list[dict[str, Any]]:
+def predict(
+    model: Path,
+    names: Sequence[str],
+    progress: Progress = quiet,
+    changes: Sequence[str] = (),
+    fps: float | None = None,
+) -> list[dict[str, Any]]:
     """Decisions of a saved model.
 
     Args:
         model: folder written by `train`.
         names: clip keys, or paths of recordings or flow pictures; see `finding.find`.
         progress: for a progress bar over long recordings.
+        changes: "a.b=value" of ``spotting``, ``face`` and ``apex``, which the network does not see. Where the model
+            was trained on annotated moments, those of a recording are found by `flow_peak` unless this says
+            otherwise.
+        fps: frames a second of folders of frames.
 
     Returns:
-        For each moment ``clip, onset, apex, offset, class, probabilities: {class: p}, trained_on``: one of a clip,
-        all that the spotter found of a recording. `trained_on` is True where the clip's subject was in the
+        For each moment ``clip, onset, apex, offset, class, probabilities: {class: p}, notices, trained_on``: one of a
+        clip, all that the spotter found of a recording. `trained_on` is True where the clip's subject was in the
         training part, so that the decision says nothing about new people, and None for a file, whose subject is
-        not known.
+        not known. For a clip that cannot be decided ``clip, error``.
 
     Raises:
-        UserError: `model` is no model folder, no such clip, or a clip cannot give what the input wants.
+        UserError: `model` is no model folder, no such clip, or none of the clips can be decided.
     """
     import tempfile
 
     from fleeting import saving, training
 
     network, header = saving.read(model)
-    experiment = config.resolve(header["experiment"], str(model / "model.toml"))
-    clips, known = finding.find(experiment.datasets, names)
+    experiment = config.resolve(_changed(header["experiment"], changes), str(model / "model.toml"))
+    clips, known = finding.find(experiment.datasets, names, fps)
     input_, options = _plugin(experiment, "inputs", _input(experiment))
-    found: dict[str, tuple[Clip, Moment | None]] = {}
-    views: dict[str, list[View]] = {}
+    found: dict[str, tuple[Clip, preparation.Viewed]] = {}
+    failed: list[dict[str, Any]] = []
     for clip in clips:
-        for moment, made in preparation.views(experiment, clip, progress):
-            name = f"{clip.key}@{len(found)}"
-            found[name], views[name] = (clip, moment), made
+        try:
+            for viewed in preparation.views(_spotted(experiment, clip), clip, progress):
+                found[f"{clip.key}@{len(found)}"] = (clip, viewed)
+        except UserError as error:
+            failed.append({"clip": clip.key, "error": str(error)})
+    if not found:
+        raise UserError(failed[0]["error"])
     recipe = config.recipe(experiment)
     with tempfile.TemporaryDirectory() as folder:
+        views = {name: viewed.views for name, (_, viewed) in found.items()}
         packed = samples.pack(Path(folder), views, input_.channels(options))
-        probs = training.predict(network, samples.testing(packed, views), recipe, "cpu")
+        tested = samples.testing(packed, views)
+        probs = training.predict(network, tested, recipe, "cpu")
+    of_clip = tested.keys[tested.rows]
     return [
-        _decision(clip, moment, runs.vote(probs[packed.keys[~packed.train_only] == name][None], recipe.vote)[0], header)
+        _decision(clip, viewed, runs.vote(probs[of_clip == name][None], recipe.vote)[0], header)
         | {"trained_on": None if clip.key not in known else clip.group in header["trained_on"]}
-        for name, (clip, moment) in found.items()
-    ]
+        for name, (clip, viewed) in found.items()
+    ] + failed
 
 
-def _decision(clip: Clip, moment: Moment | None, probs: Array, header: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    for change in changes:
+        if change.partition("=")[0].partition(".")[0].strip() not in ("spotting", "face", "apex"):
+            raise UserError(f"want --set to change spotting, face or apex of a model, got {change!r}; train it anew")
+    return config.changed(tables, changes)
+
+
+def _spotted(experiment: Experiment, clip: Clip) -> Experiment:
+    """A recording without annotation needs a spotter that looks."""
+    looks = plugins.load("spotting", experiment.spotting.name).LOOKS
+    if looks or clip.frames is None or None not in (clip.onset, clip.offset):
+        return experiment
+    default = plugins.load("spotting", "flow_peak").Options()
+    chosen = config.Choice(name="flow_peak", **default.model_dump(mode="json"))
+    return experiment.model_copy(update={"spotting": chosen})
+
+
+def _decision(clip: Clip, viewed: preparation.Viewed, probs: Array, header: Mapping[str, Any]) -> dict[str, Any]:
     words = {word: float(value) for word, value in zip(header["classes"], probs, strict=True)}
     # published flow has two virtual frames, which are no place in a recording
-    place = moment if clip.frames is not None and moment else None
+    place = viewed.moment if clip.frames is not None and viewed.moment else None
     where = {"onset": place.onset, "apex": place.apex, "offset": place.offset} if place else {}
-    return {"clip": clip.key, **where, "class": max(words, key=words.__getitem__), "probabilities": words}
+    told = {"class": max(words, key=words.__getitem__), "probabilities": words, "notices": viewed.notices}
+    return {"clip": clip.key, **where, **told}
 
 
 def _fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samples | None, context: Any) -> nn.Module:

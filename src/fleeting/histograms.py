@@ -53,11 +53,9 @@ def hoof(uv: Array, bins: int = 8, symmetric: bool = False, mask: Array | None =
         (bins,) float64, sum 1; zeros where nothing moves.
 
     Raises:
-        UserError: fewer than one bin, or a mask of another size.
+        UserError: fewer than one bin, a mask of another size, or flow that counts and is not finite.
     """
-    _check(uv, bins)
-    if mask is not None and mask.shape != uv.shape[1:]:
-        raise UserError(f"want flow and mask of one size, got {uv.shape} and {mask.shape}; resize the mask")
+    _check(uv, bins, mask)
     u, v = (component[mask.astype(bool)] if mask is not None else component.ravel() for component in uv)
     length = np.hypot(u, v).astype(np.float64)
     numbers = _half_bins(u, v, bins) if symmetric else _bins(u, v, bins)
@@ -83,7 +81,7 @@ def bi_woof(uv: Array, strain: Array, blocks: tuple[int, int] = (5, 5), bins: in
         (rows, columns, bins) float64 of length 1, flattened the paper's feature; zeros where nothing is strained.
 
     Raises:
-        UserError: strain of another size, or fewer pixels than blocks.
+        UserError: strain of another size, fewer pixels than blocks, or flow or strain that is not finite.
     """
     _check(uv, bins)
     rows, columns = _edges(uv, strain, blocks)
@@ -127,8 +125,9 @@ def mdmo(uv: Array, points: Array, bins: int = 8) -> Array:
         (36, 2) float64: length rho in pixels and angle theta in [-pi, pi]; zeros for a region outside the picture.
 
     Raises:
-        UserError: another number of landmarks, or landmarks that are NaN.
+        UserError: another number of landmarks, landmarks that are NaN, or flow that is not finite.
     """
+    _check(uv, bins)
     means = _main_means(uv, regions36(points, *uv.shape[1:]), bins)
     return np.stack([np.hypot(means[:, 0], means[:, 1]), np.arctan2(means[:, 1], means[:, 0])], axis=1)
 
@@ -141,6 +140,7 @@ def mdmo_map(uv: Array, points: Array, bins: int = 8) -> Array:
     Returns:
         (2, h, w) float32, pixels.
     """
+    _check(uv, bins)
     masks = regions36(points, *uv.shape[1:])
     # the regions do not overlap
     return np.asarray(np.einsum("rc,ryx->cyx", _main_means(uv, masks, bins), masks), dtype=np.float32)
@@ -194,7 +194,6 @@ def _place(corners: Array, corner: _Corner) -> Array:
 
 def _main_means(uv: Array, masks: Array, bins: int) -> Array:
     """(R, 2) mean vector of the fullest direction of each region."""
-    _check(uv, bins)
     means = np.zeros((len(masks), 2))
     for index, mask in enumerate(masks):
         vectors = uv[:, mask].astype(np.float64)
@@ -222,6 +221,8 @@ def _edges(uv: Array, strain: Array, blocks: tuple[int, int]) -> tuple[Array, Ar
     """Where blocks begin and end: rows, columns."""
     if strain.shape != uv.shape[1:]:
         raise UserError(f"want flow and strain of one size, got {uv.shape} and {strain.shape}; use motion.strain")
+    if not np.isfinite(strain).all():
+        raise UserError("want finite strain, got NaN or infinite values; compute it again from finite flow")
     if min(blocks) < 1 or blocks[0] > strain.shape[0] or blocks[1] > strain.shape[1]:
         raise UserError(f"want no more blocks than pixels, got {blocks} of {strain.shape}; choose fewer blocks")
     rows, columns = (
@@ -235,6 +236,15 @@ def _shares(counts: Array) -> Array:
     return counts / total if total > 0 else counts
 
 
-def _check(uv: Array, bins: int) -> None:
+def _check(uv: Array, bins: int, mask: Array | None = None) -> None:
+    """Flow that is flow; what a mask leaves out may be anything."""
     if uv.ndim != 3 or uv.shape[0] != 2 or bins < 1:
         raise UserError(f"want flow (2, h, w) and at least one bin, got {uv.shape} and {bins} bins; check the call")
+    if mask is not None and mask.shape != uv.shape[1:]:
+        raise UserError(f"want flow and mask of one size, got {uv.shape} and {mask.shape}; resize the mask")
+    unknown = ~np.isfinite(uv).all(axis=0) & (True if mask is None else mask.astype(bool))
+    if unknown.any():
+        raise UserError(
+            f"want finite flow, got NaN or infinite values on {unknown.sum()} of {unknown.size} pixels; compute the "
+            "flow again, or leave the pixels out by a mask (hoof)"
+        )

@@ -63,7 +63,7 @@ def draw(
     Raises:
         UserError: another format, or the picture cannot be written.
     """
-    _check_format(out)
+    check_format(out)
     moment = face.moment if len(face.frames) else None
     with mpl.rc_context(_STYLE):
         figure = _sheet(face.clip.key if title is None else title, 7.85 if moment else 3.75)
@@ -86,7 +86,7 @@ def track_strip(out: Path, frames: Sequence[Array], track: Track) -> None:
     Raises:
         UserError: another format, the picture cannot be written, or the track is of another recording.
     """
-    _check_format(out)
+    check_format(out)
     if len(track.state) != len(frames):
         raise UserError(
             f"{out}: want a track of {len(frames)} frames, got one of {len(track.state)}; track this recording"
@@ -127,7 +127,12 @@ def _row(figure: Figure, top: float) -> list[Axes]:
     return [_place(figure, _EDGE + number * (_SIDE + _BESIDE), top, _SIDE, _SIDE) for number in range(3)]
 
 
-def _check_format(out: Path) -> None:
+def check_format(out: Path) -> None:
+    """Before any work.
+
+    Raises:
+        UserError: not one of `FORMATS`.
+    """
     kind = out.suffix.lower()
     if kind not in FORMATS:
         raise UserError(f"{out}: want a picture in {', '.join(FORMATS)}, got {kind or 'no ending'}; rename it")
@@ -390,4 +395,4 @@ def _time_above(axes: Axes, frames: Sequence[Array]) -> None:
     above.spines[:].set_visible(False)
 
 
-__all__ = ["FORMATS", "draw", "track_strip"]
+__all__ = ["FORMATS", "check_format", "draw", "track_strip"]

@@ -19,7 +19,12 @@ _PLAIN = {"name": "look", "model": {"name": "flow_svm"}, "spotting": {"name": "f
 
 
 def draw(
-    name: str, experiment: Path | None, changes: Sequence[str], out: Path, progress: Progress = quiet
+    name: str,
+    experiment: Path | None,
+    changes: Sequence[str],
+    out: Path,
+    progress: Progress = quiet,
+    fps: float | None = None,
 ) -> dict[str, Any]:
     """Draws every moment of a clip, and for a recording where a face was found.
 
@@ -30,6 +35,7 @@ def draw(
         changes: "a.b=value".
         out: the picture; a recording with several moments gives ``NAME_1.png``, ``NAME_2.png``, ...
         progress: for a progress bar.
+        fps: frames a second of a folder of frames.
 
     Returns:
         ``clip, moments: [{onset, apex, offset, score, pair, unit, max, mean_strain, picture}], frames, without_face:
@@ -38,9 +44,10 @@ def draw(
     Raises:
         UserError: no such clip, no face, no moment, or the picture cannot be written.
     """
+    look.check_format(out)
     given = config.read(experiment, changes) if experiment else config.resolve(config.changed(_PLAIN, changes), "look")
     datasets = given.datasets if experiment else () if Path(name).exists() else finding.loaders(name)
-    (clip,), _ = finding.find(datasets, [name])
+    (clip,), _ = finding.find(datasets, [name], fps)
     return _drawn(given, clip, out, progress)
 
 
@@ -54,17 +61,26 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _drawn(experiment: Experiment, clip: Clip, out: Path, progress: Progress) -> dict[str, Any]:
+    moments: list[dict[str, Any]] = []
+    track, notices = None, []
     with seeing.look(experiment, clip, progress) as seen:
-        places = [out] if len(seen) == 1 else [out.with_stem(f"{out.stem}_{n}") for n in range(1, len(seen) + 1)]
-        moments = [_moment(one, place) for one, place in zip(seen, places, strict=True)]
-        first = seen[0]
-        track = first.track
-        if track is not None and (track.state >= 0).sum() > 2 and first.frames is not None:
-            look.track_strip(out.with_stem(f"{out.stem}_faces"), first.frames, track)
-        notices = [f"{clip.key}: {notice}" for notice in seeing.notices(first)]
+        for one in seen:
+            if not moments:
+                track, notices = one.track, [f"{clip.key}: {notice}" for notice in seeing.notices(one)]
+                _draw_strip(one, out)
+            moments.append(_moment(one, out.with_stem(f"{out.stem}_{len(moments) + 1}")))
+    if len(moments) == 1:
+        Path(moments[0]["picture"]).replace(out)
+        moments[0]["picture"] = str(out)
     without = [] if track is None else seeing.spans(np.flatnonzero(track.state == 0))
     count = 0 if track is None else len(track.state)
     return {"clip": clip.key, "moments": moments, "frames": count, "without_face": without, "notices": notices}
+
+
+def _draw_strip(seen: Seen, out: Path) -> None:
+    """Where in a recording a face was found; not for a clip of which a few frames were looked at."""
+    if seen.track is not None and seen.frames is not None and (seen.track.state >= 0).all():
+        look.track_strip(out.with_stem(f"{out.stem}_faces"), seen.frames, seen.track)
 
 
 def _moment(seen: Seen, out: Path) -> dict[str, Any]:

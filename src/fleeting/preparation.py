@@ -8,17 +8,15 @@ clip's files, so a change recomputes what depends on it and nothing else. Sees n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from multiprocessing import get_context
+from functools import partial
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
-from fleeting import cache, files, samples, seeing
+from fleeting import cache, engine, files, samples, seeing
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Moment, Samples, View
@@ -54,11 +52,14 @@ def prepare(experiment: Experiment, clips: Sequence[Clip], progress: Progress = 
     stages = Stages(experiment)
     seeing.check_published(stages, clips)
     digests = {clip.key: stages.views_digest(clip) for clip in clips}
-    folder = cache.folder() / "packed" / cache.digest(digests, stages.input.digest, source(samples.__name__))
+    folder = (
+        cache.folder() / "packed" / cache.digest(list(digests.items()), stages.input.digest, source(samples.__name__))
+    )
     said = folder / "said.json"
     try:
         broken, notices = json.loads(said.read_text(encoding="utf-8"))
-        return Prepared(samples.read(folder), broken, notices)
+        if not broken:  # what broke may have been mended without a trace, by a right to read or a disk that is back
+            return Prepared(samples.read(folder), broken, notices)
     except (UserError, OSError, ValueError):
         pass  # nothing there, or damaged: packed anew
     broken, notices = _made(experiment, clips, digests, jobs, progress)
@@ -71,7 +72,15 @@ def prepare(experiment: Experiment, clips: Sequence[Clip], progress: Progress = 
     return Prepared(samples.pack(folder, _Stored(kept, digests), channels), broken, notices)
 
 
-def views(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> list[tuple[Moment | None, list[View]]]:
+class Viewed(NamedTuple):
+    """The views of one moment, and what a user should know of it."""
+
+    moment: Moment | None
+    views: list[View]
+    notices: list[str]
+
+
+def views(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> list[Viewed]:
     """The moments of one clip or recording, and the views of each.
 
     Raises:
@@ -80,7 +89,10 @@ def views(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> lis
     stages = Stages(experiment)
     make = stages.input.module.make
     with seeing.look(experiment, clip, progress) as seen:
-        return [(one.face.moment, make(one.face, one.flows, stages.input.options)) for one in seen]
+        return [
+            Viewed(one.face.moment, make(one.face, one.flows, stages.input.options), seeing.notices(one))
+            for one in seen
+        ]
 
 
 class _Stored(Mapping[str, Sequence[View]]):
@@ -102,79 +114,80 @@ class _Stored(Mapping[str, Sequence[View]]):
         return len(self._keys)
 
 
+class _Told(NamedTuple):
+    """What became of a clip: why it is broken or "", its notices, and array -> shape and type of its views."""
+
+    reason: str
+    notices: list[str]
+    shapes: dict[str, str]
+
+
 def _made(
     experiment: Experiment, clips: Sequence[Clip], digests: Mapping[str, str], jobs: int, progress: Progress
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Makes the views of all clips; key -> reason where that failed, and key -> notices."""
     size = max(1, min(_CHUNK, -(-len(clips) // (4 * jobs))))
     chunks = [clips[start : start + size] for start in range(0, len(clips), size)]
-    told: dict[str, tuple[str, list[str]]] = {}
+    told: dict[str, _Told] = {}
     for made in _each(experiment, chunks, digests, jobs):
         told |= made
         progress("preparing clips", len(told), len(clips))
     ordered = {clip.key: told[clip.key] for clip in clips}
-    broken = {key: reason for key, (reason, _) in ordered.items() if reason}
-    return broken, {key: notices for key, (_, notices) in ordered.items() if notices}
+    broken = {key: one.reason for key, one in ordered.items() if one.reason} | _odd(ordered)
+    return broken, {key: one.notices for key, one in ordered.items() if one.notices}
+
+
+def _odd(told: Mapping[str, _Told]) -> dict[str, str]:
+    """Clips whose views have another size than those of most: they cannot be packed together."""
+    whole = {key: json.dumps(one.shapes, sort_keys=True) for key, one in told.items() if not one.reason}
+    if len(set(whole.values())) < 2:
+        return {}
+    usual = Counter(whole.values()).most_common(1)[0][0]
+    return {
+        key: f"{key}: want views like the other clips', {usual}, got {shapes}; give the input or the alignment one size"
+        for key, shapes in whole.items()
+        if shapes != usual
+    }
 
 
 def _each(
     experiment: Experiment, chunks: Sequence[Sequence[Clip]], digests: Mapping[str, str], jobs: int
-) -> Iterator[dict[str, tuple[str, list[str]]]]:
+) -> Iterator[dict[str, _Told]]:
     if jobs == 1 or len(chunks) == 1:
         for chunk in chunks:
-            yield _make_all(experiment, chunk, digests)
+            yield _make_all(chunk, experiment, digests)
         return
-    pool = ProcessPoolExecutor(
-        min(jobs, len(chunks)), mp_context=get_context("spawn"), initializer=_one_thread_for_good
-    )
-    try:
-        pending = {
-            pool.submit(_make_all, experiment, chunk, {clip.key: digests[clip.key] for clip in chunk})
-            for chunk in chunks
-        }
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "want every process to live, got one that was killed (out of memory?); what is done is kept: run again "
-            "with fewer --jobs"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    call = partial(_make_all, experiment=experiment, digests=digests)
+    for _, made in engine.spread(call, chunks, min(jobs, len(chunks))):
+        yield made
 
 
-def _one_thread_for_good() -> None:
-    import os
-
-    os.environ["OMP_NUM_THREADS"] = "1"
-    cv2.setNumThreads(1)
-
-
-def _make_all(
-    experiment: Experiment, clips: Sequence[Clip], digests: Mapping[str, str]
-) -> dict[str, tuple[str, list[str]]]:
-    """Makes and stores the views of a few clips: key -> (reason why not or "", notices)."""
+def _make_all(clips: Sequence[Clip], experiment: Experiment, digests: Mapping[str, str]) -> dict[str, _Told]:
+    """Makes and stores the views of a few clips."""
     stages = Stages(experiment)
-    told: dict[str, tuple[str, list[str]]] = {}
+    told: dict[str, _Told] = {}
     with seeing.one_thread(), ExitStack() as opened:
         works: list[Seen] = []
         for clip in clips:
             stored = cache.get(cache.folder(), "views", clip.key, digests[clip.key])
-            if stored is not None:  # by a run that was interrupted
-                told[clip.key] = ("", [str(notice) for notice in stored["notices"]])
+            if stored is not None:
+                told[clip.key] = _Told("", [str(notice) for notice in stored["notices"]], _shapes(_unpacked(stored)))
                 continue
             try:
                 works.append(_one(clip, list(seeing.started(stages, clip, opened))))
             except files.Unwritable:  # a full disk is no fault of the clip
                 raise
-            except UserError as error:
-                told[clip.key] = (str(error), [])
+            except Exception as error:
+                told[clip.key] = _Told(_complaint(clip.key, error), [], {})
         for work, reason in seeing.with_flow(stages, works):
-            notices = seeing.notices(work)
-            told[work.clip.key] = (reason or _store(stages, work, digests[work.clip.key], notices), notices)
+            told[work.clip.key] = _Told(reason, [], {}) if reason else _store(stages, work, digests[work.clip.key])
+            work.flows.clear()
     return told
+
+
+def _complaint(key: str, error: Exception) -> str:
+    """A fault of a plug-in stops its clip, not the others."""
+    return str(error) if isinstance(error, UserError) else f"{key}: {type(error).__name__}: {error}"
 
 
 def _one(clip: Clip, works: list[Seen]) -> Seen:
@@ -183,14 +196,22 @@ def _one(clip: Clip, works: list[Seen]) -> Seen:
     return works[0]
 
 
-def _store(stages: Stages, work: Seen, digest: str, notices: Sequence[str]) -> str:
-    """The reason why there are no views, or ""."""
+def _store(stages: Stages, work: Seen, digest: str) -> _Told:
+    notices = seeing.notices(work)
     try:
         made = stages.input.module.make(work.face, work.flows, stages.input.options)
-    except UserError as error:
-        return str(error)
+        for view in made:
+            samples.check(work.clip.key, view)
+    except Exception as error:
+        return _Told(_complaint(work.clip.key, error), notices, {})
     cache.put(cache.folder(), "views", work.clip.key, digest, _packed(made, notices))
-    return ""
+    return _Told("", notices, _shapes(made))
+
+
+def _shapes(made: Sequence[View]) -> dict[str, str]:
+    """Array -> "3 x 28 x 28 float32", as of the first view; the views of a clip are checked when they are packed."""
+    x = made[0].x if made else {}
+    return {name: f"{' x '.join(map(str, array.shape))} {array.dtype}" for name, array in x.items()}
 
 
 def _packed(made: Sequence[View], notices: Sequence[str]) -> dict[str, Any]:

@@ -54,6 +54,16 @@ def pack(folder: Path, views: Mapping[str, Sequence[View]], channels: Mapping[st
     return read(folder)
 
 
+def check(key: str, view: View) -> None:
+    """Whether a view can be packed.
+
+    Raises:
+        UserError: an array holds no numbers, or some that are not finite.
+    """
+    for name in view.x:
+        _finite(key, name, _array(name, key, view))
+
+
 def digest(samples: Samples) -> str:
     """SHA-256 over everything that was packed into the folder: keys, views, channels and values."""
     return hashlib.sha256((samples.folder / _INDEX).read_bytes()).hexdigest()
@@ -166,6 +176,10 @@ def _checked(key: str, name: str, view: View, first: Array) -> Array:
             f"{key}: want {name} of shape {first.shape} ({first.dtype}) like the other clips, "
             f"got {array.shape} ({array.dtype}); give the input one size"
         )
+    return _finite(key, name, array)
+
+
+def _finite(key: str, name: str, array: Array) -> Array:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{key}: want finite {name}, got NaN or infinity; look at the clip's frames")
     return array

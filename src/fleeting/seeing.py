@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fleeting import align, cache, motion, video
+from fleeting import align, cache, files, motion, video
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, FaceClip, FlowField, Moment, Pair, Plan, Track
@@ -53,8 +53,8 @@ class Seen:
 
 
 @contextmanager
-def look(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> Iterator[list[Seen]]:
-    """Each moment of one clip or recording as an input sees it; the recording is open inside the block.
+def look(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> Iterator[Iterator[Seen]]:
+    """Each moment of one clip or recording as an input sees it, one after the other; open inside the block.
 
     Raises:
         UserError: the clip is broken; no moment was found.
@@ -64,14 +64,20 @@ def look(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> Iter
     stages = Stages(experiment)
     check_published(stages, [clip])
     with one_thread(), ExitStack() as opened:
-        seen = []
-        for one, reason in with_flow(stages, list(started(stages, clip, opened, progress))):
+        yield _each(stages, clip, opened, progress)
+
+
+def _each(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress) -> Iterator[Seen]:
+    """One moment at a time, so that memory does not grow with their number."""
+    none = True
+    for one in started(stages, clip, opened, progress):
+        for seen, reason in with_flow(stages, [one]):
             if reason:
                 raise UserError(reason)
-            seen.append(one)
-        if not seen:
-            raise UserError(f"{clip.key}: want a moment, found none; choose another spotter, or loosen its options")
-        yield seen
+            none = False
+            yield seen
+    if none:
+        raise UserError(f"{clip.key}: want a moment, found none; choose another spotter, or loosen its options")
 
 
 @contextmanager
@@ -95,7 +101,7 @@ def notices(seen: Seen) -> list[str]:
     if seen.frames is None or seen.track is None:
         return []
     gaps, away = seen.frames.gaps, spans(np.flatnonzero(seen.track.state == 0))
-    missing = [f"{len(gaps)} frames are missing on disk, the first is {gaps[0]}"] if gaps else []
+    missing = [f"missing on disk: {len(gaps)} of the frames, the first is {gaps[0]}"] if gaps else []
     named = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in away)
     faceless = [f"no face on frames {named} of {len(seen.frames)}"] if away else []
     return [*missing, *seen.frames.notices, *seen.track.notices, *faceless]
@@ -108,7 +114,8 @@ def spans(indices: Array) -> list[list[int]]:
 
 
 def started(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress = quiet) -> Iterator[Seen]:
-    """Stages 3 to 7: one piece of work a moment."""
+    """Stages 3 to 7: one piece of work a moment. What the corpus says of the emotion ends here."""
+    clip = replace(clip, emotion=None, action_units=())
     module, options = stages.input.module, stages.input.options
     if clip.frames is None:
         for moment in _moments(stages, clip, FaceClip(clip, None)):
@@ -190,12 +197,17 @@ def with_flow(stages: Stages, works: Sequence[Seen]) -> Iterator[tuple[Seen, str
     for work in works:
         try:
             for pair, one, two in _missing_pairs(stages, work):
-                waiting.setdefault(one.shape, []).append((work, pair, one, two))
+                group = waiting.setdefault(one.shape, [])
+                group.append((work, pair, one, two))
+                if len(group) == _FLOW_BATCH:  # pictures are let go as soon as they may
+                    _compute(stages, group, failed)
+                    group.clear()
+        except files.Unwritable:
+            raise
         except UserError as error:
-            failed[id(work)] = str(error)  # nothing is written here
+            failed[id(work)] = str(error)
     for group in waiting.values():
-        for start in range(0, len(group), _FLOW_BATCH):
-            _compute(stages, group[start : start + _FLOW_BATCH], failed)
+        _compute(stages, group, failed)
     for work in works:
         yield work, failed.get(id(work), "")
 
@@ -219,6 +231,8 @@ def _missing_pairs(stages: Stages, work: Seen) -> Iterator[tuple[Pair, Array, Ar
 
 
 def _compute(stages: Stages, group: Sequence[tuple[Seen, Pair, Array, Array]], failed: dict[int, str]) -> None:
+    if not group:
+        return
     first, second = np.stack([one for *_, one, _ in group]), np.stack([two for *_, two in group])
     try:
         fields = stages.flow.module.flow(first, second, stages.flow.options)

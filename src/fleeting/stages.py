@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache as memoised
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ class Stages:
         """Of the track of some frames, None for all."""
         reads = getattr(self.faces.module, "reads", lambda clip, options: ())
         files = [_stamp(path) for path in reads(clip, self.faces.options)]
-        return cache.digest(self.faces.digest, source("fleeting.video"), _stamps(clip), files, which)
+        way = (source("fleeting.video"), source("fleeting.seeing"))
+        return cache.digest(self.faces.digest, way, _stamps(clip), files, which)
 
     def moment_digest(self, clip: Clip) -> str:
         """Of the moments."""
@@ -78,10 +80,22 @@ def _stage(kind: str, choice: Choice) -> Stage:
     uses = getattr(module, "uses", lambda options: ())(options)
     for used_kind, used in uses:
         plugins.load(used_kind, used)
-    used_sources = [source(plugins.load(*used).__name__) for used in uses]
-    identity = getattr(module, "identity", lambda options: "")(options)
-    digest = cache.digest(kind, choice.model_dump(mode="json"), identity, source(module.__name__), used_sources)
-    return Stage(module, options, digest)
+    used_modules = [plugins.load(*used) for used in uses]
+    used_parts = [(source(used.__name__), _identity(used, used.Options())) for used in used_modules]
+    parts = (choice.model_dump(mode="json"), _identity(module, options), source(module.__name__), used_parts)
+    return Stage(module, options, cache.digest(kind, parts, _versions()))
+
+
+def _identity(module: Any, options: Any) -> str:
+    """Where a method runs, if the last bits depend on it."""
+    return str(getattr(module, "identity", lambda options: "")(options))
+
+
+@memoised
+def _versions() -> list[str]:
+    """Of the packages that read, track and measure: another version may give other numbers."""
+    packages = ("opencv-contrib-python-headless", "av", "numpy", "scipy", "torch")
+    return [f"{name} {version(name)}" for name in packages]
 
 
 @memoised
@@ -93,7 +107,10 @@ def source(module: str) -> str:
 def _stamps(clip: Clip) -> list[Any]:
     paths: Sequence[Path] = clip.frames if isinstance(clip.frames, tuple) else [clip.frames] if clip.frames else []
     if isinstance(clip.frames, Path) and clip.frames.is_dir():
-        paths = pictures.listed(clip.frames)
+        try:
+            paths = pictures.listed(clip.frames)
+        except (UserError, OSError) as error:  # told again when the clip is opened
+            return [str(clip.frames), str(error)]
     flow = [[_stamp(file.path), file.pair, file.channels, file.unit] for file in clip.flow_files]
     return [[_stamp(path) for path in paths], clip.span, flow]
 

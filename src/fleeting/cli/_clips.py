@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from fleeting import plugins
 from fleeting.cli._console import Changes, Experiment, Json, app, errors, output, print_json, progress_bar, say
 from fleeting.errors import UserError
 
+Fps = Annotated[float | None, typer.Option("--fps", help="Frames a second of a folder of frames.", min=1)]
 data = typer.Typer(no_args_is_help=True, help="Get a corpus that may be downloaded.")
 app.add_typer(data, name="data")
 
@@ -64,13 +65,14 @@ def look(
     ] = None,
     changes: Changes = None,
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = Path("look.png"),
+    fps: Fps = None,
     json_: Json = False,
 ) -> None:
     """Draws onset, apex and offset of a clip, its flow as a colour wheel, and the strain."""
     from fleeting import looking
 
     with progress_bar(quiet=json_) as progress:
-        found = looking.draw(clip, experiment, changes or [], out, progress)
+        found = looking.draw(clip, experiment, changes or [], out, progress, fps)
     if json_:
         return print_json(found)
     for line in looking.lines(found):
@@ -103,21 +105,59 @@ def doctor(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    clips: Annotated[list[str], typer.Argument(help="Clip keys (dataset/subject/name), videos, or flow pictures.")],
+    clips: Annotated[
+        list[str], typer.Argument(help="Clip keys (dataset/subject/name), videos, folders of frames or flow pictures.")
+    ],
+    changes: Changes = None,
+    fps: Fps = None,
     json_: Json = False,
 ) -> None:
     """Class probabilities of clips or of the moments in a recording, by a saved model."""
     from fleeting import experiment as stages
 
     with progress_bar(quiet=json_) as progress:
-        found = stages.predict(model, clips, progress)
+        found = stages.predict(model, clips, progress, changes or [], fps)
+    failed = [row for row in found if "error" in row]
+    if json_:
+        print_json(found)
+    for row in () if json_ else found:
+        _say_decision(row)
+    if failed:
+        raise UserError(f"want a decision on every clip, got none on {len(failed)} (named above)")
+
+
+def _say_decision(row: dict[str, Any]) -> None:
+    for notice in row.get("notices", []):
+        errors.print(f"notice: {row['clip']}: {notice}", style="yellow", markup=False, soft_wrap=True)
+    if "error" in row:
+        errors.print(f"failed: {row['error']}", style="red", markup=False, soft_wrap=True)
+        return
+    where = f" frames {row['onset']} to {row['offset']}" if "onset" in row else ""
+    probs = ", ".join(f"{name} {value:.3f}" for name, value in row["probabilities"].items())
+    note = "  (its subject was trained on)" if row["trained_on"] else ""
+    output.print(f"{row['clip']}{where}: {row['class']} ({probs}){note}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def explain(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    clip: Annotated[str, typer.Argument(help="Clip key (dataset/subject/name), video, or flow picture.")],
+    class_: Annotated[str | None, typer.Option("--class", help="Explain this class only; by default all.")] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, grad_cam, grad_cam++, hires_cam, gradient_input or attention.")
+    ] = "auto",
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = Path("explain.png"),
+    json_: Json = False,
+) -> None:
+    """Draws what a saved model saw of a clip, and for each class where on the face its reasons lie."""
+    from fleeting import explain as explanations
+
+    with progress_bar(quiet=json_) as progress:
+        found = explanations.clip(model, clip, out, class_, method, progress)
     if json_:
         return print_json(found)
-    for row in found:
-        probs = ", ".join(f"{name} {value:.3f}" for name, value in row["probabilities"].items())
-        note = "  (its subject was trained on)" if row["trained_on"] else ""
-        where = f" frames {row['onset']} to {row['offset']}" if "onset" in row else ""
-        output.print(f"{row['clip']}{where}: {row['class']} ({probs}){note}", markup=False, soft_wrap=True)
+    for line in explanations.lines(found):
+        output.print(line, markup=False, soft_wrap=True)
     return None
 
 

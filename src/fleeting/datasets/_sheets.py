@@ -1,26 +1,22 @@
 """Annotation sheets joined with folders of pictures: what the loaders of raw corpora share.
 
 A loader normalises the rows of its sheet to dictionaries of text with the keys ``subject, clip, onset, apex,
-offset, emotion, action_units`` (frame numbers as the sheet counts them), applies the corrections of
-``<name>_fixes.csv``, and `build` turns each row and its folder into a `Clip` whose indices are 0-based positions.
+offset, emotion, action_units`` (frame numbers as the sheet counts them), corrects them (`_fixes`), and `build` turns
+each row and its folder into a `Clip` whose indices are 0-based positions.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fleeting.datasets._workbooks import find, folder, looks_like, subfolders, table
+from fleeting.datasets._workbooks import find, folder, found, looks_like, subfolders, table
 from fleeting.errors import UserError
 from fleeting.records import Clip
 
-Fix = Mapping[str, str]
-Key = tuple[str, str, str]
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 _NONE = ("", "/", "?")
 _UNITS = re.compile(r"[+,](?![^()]*\))")
@@ -44,29 +40,6 @@ def number(text: str) -> int | None:
 def units(text: str) -> tuple[str, ...]:
     """Action units as the sheet writes them, split at "+" and "," outside brackets: "(R6 or R12)+R15" are two."""
     return tuple(part.strip() for part in _UNITS.split(text) if part.strip())
-
-
-def fixes(name: str, root: Path | None = None) -> dict[Key, dict[str, str]]:
-    """The corrections of a corpus' sheet: (subject, clip, onset as in the sheet) -> corrected fields and reason.
-
-    They stand in ``datasets/<name>_fixes.csv``; a file of that name in the root adds to them and wins. An empty
-    cell corrects nothing, "/" takes a number away.
-
-    Raises:
-        UserError: a file without the key columns and a reason, or a row without a reason.
-    """
-    packaged = resources.files("fleeting.datasets").joinpath(f"{name}_fixes.csv")
-    found = _fixes(str(packaged), packaged.read_text(encoding="utf-8")) if packaged.is_file() else {}
-    own = root / f"{name}_fixes.csv" if root else None
-    if own and own.is_file():
-        found |= _fixes(str(own), own.read_text(encoding="utf-8-sig"))
-    return found
-
-
-def corrected(row: Mapping[str, str], known: Mapping[Key, Fix]) -> dict[str, str]:
-    """The row with the corrected fields of its entry in `fixes`, if it has one; without the reason."""
-    fix = known.get((row["subject"], row["clip"], row["onset"]), {})
-    return {**row, **{field: value for field, value in fix.items() if field != "reason"}}
 
 
 def pictures(folder: Path) -> dict[int, Path]:
@@ -169,20 +142,4 @@ def _place(mark: tuple[str, int | None], frames: Mapping[int, Path], loader: str
     return numbers.index(index)
 
 
-def _fixes(where: str, text: str) -> dict[Key, dict[str, str]]:
-    reader = csv.DictReader(text.splitlines())
-    if not {"subject", "clip", "onset", "reason"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{where}: want columns subject, clip, onset and reason, got {reader.fieldnames}; add them")
-    found: dict[Key, dict[str, str]] = {}
-    for row in reader:
-        fields = {field: (value or "").strip() for field, value in row.items() if field}
-        key = (fields.pop("subject"), fields.pop("clip"), fields.pop("onset"))
-        if not fields["reason"]:
-            raise UserError(f"{where}: want a reason for {'/'.join(key)}, got none; say why the sheet is wrong")
-        found[key] = {field: value for field, value in fields.items() if value}
-    return found
-
-
-__all__ = [
-    "build", "corrected", "find", "fixes", "folder", "looks_like", "number", "pictures", "subfolders", "table", "units",
-]  # fmt: skip
+__all__ = ["build", "find", "folder", "found", "looks_like", "number", "pictures", "subfolders", "table", "units"]

@@ -15,15 +15,16 @@ from fleeting.records import Info
 _DEPTH = 2  # folders below the root in which a workbook is looked for
 # what lies in the roots of the corpora, for one that was given as another; the first that matches is named
 _SIGNS = {
+    # before the others: its pictures are named after clips of three corpora
+    "the published flow of MEGC2019 (megc2019_flow)": ("combined_3_class2_for_optical_flow.csv",),
     "SAMM long videos": ("samm_longvideos*", "samm*long*.xls*"),
     "SAMM": ("*samm*facs*.xls*",),
     "CAS(ME)^3": ("cas(me)3*", "cas(me)^3*", "casme3*", "part_a"),
     "CAS(ME)^2": ("cas(me)2*", "cas(me)^2*"),
-    "DFME": ("dfme*", "sub0*_0*"),
+    "DFME": ("dfme*", "sub[0-9][0-9][0-9][0-9]_[0-9][0-9]"),
     "CASME II": ("casme2*.xls*", "casme2_raw*", "casme2-raw*"),
     "SMIC": ("smic*",),
     "MMEW": ("mmew*",),
-    "the published flow of MEGC2019 (megc2019_flow)": ("combined_3_class2_for_optical_flow.csv",),
 }
 
 
@@ -39,18 +40,30 @@ def find(root: Path, patterns: Sequence[str], info: Info) -> Path:
         UserError: nothing matches (it says which other corpus the folder looks like), or two files at one depth
             match the same pattern and differ.
     """
+    path = found(root, patterns)
+    if path is None:
+        raise UserError(
+            f"{root}: want the annotations of {info.title} ({patterns[0]}), found {_instead(root, info)}; "
+            f"point the root at the corpus' folder, or ask for the corpus at {info.request}"
+        )
+    return path
+
+
+def found(root: Path, patterns: Sequence[str]) -> Path | None:
+    """As `find`, for a workbook that may be absent: None where nothing matches.
+
+    Raises:
+        UserError: two files at one depth match the same pattern and differ.
+    """
     for pattern in patterns:
         for level in _levels(root):
-            found = [path for path in level if _matches(path, pattern) and path.is_file()]
-            if found:
-                return _only(found, pattern)
-    raise UserError(
-        f"{root}: want the annotations of {info.title} ({patterns[0]}), found {_instead(root, info)}; "
-        f"point the root at the corpus' folder, or ask for the corpus at {info.request}"
-    )
+            matching = [path for path in level if _matches(path, pattern) and path.is_file()]
+            if matching:
+                return _only(matching, pattern)
+    return None
 
 
-def folder(root: Path, patterns: Sequence[str], holding: str) -> Path | None:
+def folder(root: Path, patterns: Sequence[str], holding: str, without: Sequence[str] = ()) -> Path | None:
     """The first folder at or below the root whose name matches and that holds a folder of another name pattern.
 
     Args:
@@ -58,10 +71,11 @@ def folder(root: Path, patterns: Sequence[str], holding: str) -> Path | None:
         patterns: of the folder's name, in the order of preference, letter case ignored.
         holding: pattern of what must lie in it ("sub[0-9]*"); so a folder that an archive packed once more is
             looked through.
+        without: patterns of folders below the root that are passed over with all that lies in them.
     """
     for pattern in patterns:
         for level in chain([[root]], _levels(root)):
-            for path in (path for path in level if _matches(path, pattern)):
+            for path in (path for path in level if _matches(path, pattern) and not _below(root, path, without)):
                 if any(_matches(inner, holding) for inner in subfolders(path)):
                     return path
     return None
@@ -135,8 +149,14 @@ def _matches(path: Path, pattern: str) -> bool:
     return fnmatchcase(path.name.lower(), pattern.lower())
 
 
-def _only(found: list[Path], pattern: str) -> Path:
-    first, *others = found
+def _below(root: Path, path: Path, patterns: Iterable[str]) -> bool:
+    """Whether the path is, or lies in, a folder below the root that matches."""
+    names = [name.lower() for name in path.relative_to(root).parts]
+    return any(fnmatchcase(name, pattern.lower()) for name in names for pattern in patterns)
+
+
+def _only(matching: list[Path], pattern: str) -> Path:
+    first, *others = matching
     for other in others:
         if other.read_bytes() != first.read_bytes():
             raise UserError(f"{first}: want one workbook of the name {pattern}, got {other} too; keep one of them")
@@ -211,4 +231,4 @@ def _records(rows: Iterable[Sequence[str]], places: Mapping[str, int], keys: Ite
     return [record for record in records if any(record.values())]
 
 
-__all__ = ["find", "folder", "looks_like", "subfolders", "table"]
+__all__ = ["find", "folder", "found", "looks_like", "subfolders", "table"]

@@ -13,7 +13,7 @@ are there, because the published protocols follow it. Its titles vary between co
 
 from pathlib import Path
 
-from fleeting.datasets import _sheets, _standins
+from fleeting.datasets import _fixes, _sheets, _standins
 from fleeting.errors import UserError
 from fleeting.records import Clip, Info, unique
 
@@ -59,12 +59,11 @@ def load(root: Path) -> list[Clip]:
     """The clips in the order of the sheet; a row that does not fit its frames carries a `problem`.
 
     Raises:
-        UserError: no sheet, no frames, a sheet that cannot be read, or a clip that is named twice.
+        UserError: no sheet, no frames, a sheet or a correction that cannot be read, or a clip that is named twice.
     """
     path = sheet(root)
     frames = _frames(root)
-    known = _sheets.fixes("casme2", root)
-    rows = [_sheets.corrected(row, known) for row in annotations(path)]
+    rows = _fixes.applied(annotations(path), _fixes.read("casme2", root, _names))
     try:
         unique(f"{row['subject']}/{row['clip']}" for row in rows)
     except UserError as error:
@@ -92,19 +91,21 @@ def annotations(path: Path) -> list[dict[str, str]]:
 
 
 def notices(root: Path) -> list[str]:
-    """What a user should know of this copy: the sheet that was read, and folders of frames that it does not name.
+    """What a user should know of this copy: the sheet that was read, corrections, folders of frames without a row.
 
     Raises:
         UserError: as `load`.
     """
     path = sheet(root)
     frames = _frames(root)
-    named = {(row["subject"], row["clip"]) for row in annotations(path)}
+    rows = annotations(path)
+    named = {(row["subject"], row["clip"]) for row in rows}
     found = [clip for subject in _sheets.subfolders(frames) for clip in _sheets.subfolders(subject)]
     extra = [
         f"{clip.parent.name}/{clip.name}" for clip in found if (_subject(clip.parent.name), clip.name) not in named
     ]
     told = [f"annotations from {path.name}, frames from {frames}"]
+    told += _fixes.told(rows, _fixes.read("casme2", root, _names))
     return told + ([f"folders without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else [])
 
 
@@ -116,8 +117,8 @@ def is_standin(root: Path) -> bool:
 def write_standin(root: Path) -> None:
     """A small made-up corpus in the true layout: rows of the real sheet, drawn faces.
 
-    Among them: an apex of "/" and one on the onset, one on the offset, an unknown action unit, an offset frame
-    that is not there, folders without a row, a shortcut among the frames.
+    Among them: subjects as text and as numbers, an apex of "/" and one on the onset, one on the offset, an unknown
+    action unit, an offset frame that is not there, folders without a row, a shortcut among the frames.
 
     Raises:
         UserError: the folder holds something else.
@@ -126,7 +127,8 @@ def write_standin(root: Path) -> None:
     rows = [(subject, clip, None, *marks, None, codes, word) for subject, clip, *marks, codes, word in _ROWS]
     _standins.write_workbook(root / "CASME2-coding-20140508.xlsx", [_TITLES, *rows])
     frames = root / "CASME2_RAW_selected"
-    for subject, clip, onset, apex, offset, codes, _ in (*_ROWS, *_UNLABELLED):
+    for person, clip, onset, apex, offset, codes, _ in (*_ROWS, *_UNLABELLED):
+        subject = str(person).zfill(2)
         moment = onset, apex if isinstance(apex, int) else (onset + offset) // 2, offset
         shown = _standins.draw(f"casme2/{subject}", moment, _sheets.units(str(codes)))
         kept = {index: picture for index, picture in shown.items() if (subject, clip, index) not in _ABSENT}
@@ -151,21 +153,25 @@ def _folder(frames: Path, subject: str, clip: str) -> Path | None:
     return next((frames / name / clip for name in names if (frames / name / clip).is_dir()), None)
 
 
+def _names(subject: str, clip: str) -> tuple[str, str]:
+    return _subject(subject), clip
+
+
 def _subject(text: str) -> str:
     """ "1", "01" and "sub01" are sub01."""
     return f"sub{text.lower().removeprefix('sub').zfill(2)}"
 
 
-# rows of the 2014 sheet, with the two blank columns and the "/" that some copies have
+# rows of the 2014 sheet, with the two blank columns, the "/" and the numbers for subjects that some copies have
 _TITLES = (
     "Subject", "Filename", None, "OnsetFrame", "ApexFrame", "OffsetFrame", None, "Action Units", "Estimated Emotion",
 )  # fmt: skip
-_ROWS: tuple[tuple[str, str, int, int | str, int, int | str, str], ...] = (
+_ROWS: tuple[tuple[str | int, str, int, int | str, int, int | str, str], ...] = (
     ("01", "EP02_01f", 46, 59, 86, 12, "happiness"),
     ("01", "EP03_02", 131, 139, 161, 18, "others"),
     ("01", "EP19_05f", 396, 416, 446, "4+L10", "disgust"),
-    ("02", "EP01_11f", 46, 91, 96, 15, "repression"),
-    ("02", "EP14_01", 81, 114, 126, "1+L2", "surprise"),
+    (2, "EP01_11f", 46, 91, 96, 15, "repression"),
+    (2, "EP14_01", 81, 114, 126, "1+L2", "surprise"),
     ("03", "EP19_08", 101, 121, 141, "4+7+9", "disgust"),
     ("04", "EP12_01f", 261, "/", 321, "4+7", "disgust"),
     ("05", "EP07_01", 49, 66, 106, "?", "others"),
@@ -173,10 +179,10 @@ _ROWS: tuple[tuple[str, str, int, int | str, int, int | str, str], ...] = (
     ("05", "EP12_03f", 11, 36, 61, 25, "surprise"),
     ("09", "EP09f", 26, 64, 86, 15, "happiness"),
     ("09", "EP13_02", 71, 96, 131, 20, "fear"),
-    ("12", "EP09_06", 66, 111, 111, "4+7", "disgust"),
+    (12, "EP09_06", 66, 111, 111, "4+7", "disgust"),
     ("17", "EP12_03", 131, 156, 184, 17, "repression"),
     ("17", "EP15_01", 81, 104, 111, 1, "sadness"),
-    ("24", "EP07_01", 24, 41, 66, 1, "sadness"),
+    (24, "EP07_01", 24, 41, 66, 1, "sadness"),
 )
 _UNLABELLED = (("09", "EP02_02f", 1, 10, 20, "", ""), ("24", "EP02_07", 1, 10, 20, "", ""))
 _ABSENT = (("03", "EP19_08", 141), ("01", "EP02_01f", 50))  # frames: an offset, and one that the sheet does not name

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fleeting.datasets import _sheets, _standins
+from fleeting.datasets import _fixes, _sheets, _standins
 from fleeting.errors import UserError
 from fleeting.records import Clip, Info, unique
 
@@ -33,6 +33,9 @@ INFO = Info(
 )  # fmt: skip
 FPS = 30.0
 _WORKBOOKS = ("cas(me)3_part_a_me_label*.xlsx", "*casme3*part*a*me*.xls*", "cas(me)3_part_a_me*.csv")
+# folders: part A by its name, else any but those of parts B and C, in which people may be named alike
+_PART = ("*part?a", "*part?a[!a-z]*", "*parta", "*parta[!a-z]*", "*")
+_OTHER_PARTS = ("*part?[bc]", "*part?[bc][!a-z]*", "*part[bc]", "*part[bc][!a-z]*")
 _COLUMNS = {
     "subject": ("Subject",),
     "clip": ("Filename",),
@@ -58,7 +61,7 @@ def annotations(path: Path) -> list[dict[str, str]]:
         UserError: the file is no workbook, or a column is missing.
     """
     rows = _sheets.table(path, _COLUMNS)
-    return [{**row, "clip": row["clip"].lower(), "emotion": row["emotion"].lower()} for row in rows]
+    return [{**row, "clip": _names("", row["clip"])[1], "emotion": row["emotion"].lower()} for row in rows]
 
 
 def load(root: Path) -> list[Clip]:
@@ -68,12 +71,14 @@ def load(root: Path) -> list[Clip]:
         root: folder with the sheet and ``part_A`` or ``Part_A_ME_clip``, each at most two folders down.
 
     Raises:
-        UserError: no sheet, no such folder, or a clip twice.
+        UserError: no sheet, no such folder, a correction that cannot be read, or a clip twice.
     """
     path = sheet(root)
     videos, cuts = _places(root)
-    known = _sheets.fixes("casme3", root)
-    clips = [_clip(row, known, videos, cuts) for row in annotations(path)]
+    rows = annotations(path)
+    known = _fixes.read("casme3", root, _names)
+    pairs = zip(rows, _fixes.applied(rows, known), strict=True)
+    clips = [_clip(right, row["onset"], _fixes.of(row, known), (videos, cuts)) for row, right in pairs]
     try:
         unique(clip.key for clip in clips)
     except UserError as error:
@@ -98,15 +103,10 @@ def notices(root: Path) -> list[str]:
     """
     path = sheet(root)
     videos, cuts = _places(root)
-    known = _sheets.fixes("casme3", root)
     rows = annotations(path)
     frames = " and ".join(str(place) for place in (videos, cuts) if place)
-    found = (known.get((row["subject"], row["clip"], row["onset"])) for row in rows)
-    corrected = sum(1 for fix in found if fix)
-    told = [
-        f"annotations from {path.name}, frames from {frames}",
-        f"rows corrected or taken out by casme3_fixes.csv: {corrected}",
-    ]
+    told = [f"annotations from {path.name}, frames from {frames}"]
+    told += _fixes.told(rows, _fixes.read("casme3", root, _names))
     extra = _unnamed(videos, rows) if videos else []
     return told + ([f"videos without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else [])
 
@@ -128,9 +128,8 @@ def write_standin(root: Path) -> None:
     _standins.begin(root)
     book = root / "annotation" / "cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx"
     _standins.write_workbook(book, [_TITLES, *_ROWS], "label")
-    known = _sheets.fixes("casme3")
-    for row in annotations(book):
-        moment = _DRAWN.get((row["subject"], row["clip"])) or _moment(_sheets.corrected(row, known))
+    for row in _fixes.applied(annotations(book), _fixes.read("casme3")):
+        moment = _DRAWN.get((row["subject"], row["clip"])) or _moment(row)
         shown = _standins.draw(f"casme3/{row['subject']}", moment, _sheets.units(row["action_units"]))
         pictures = {index: picture for index, picture in shown.items() if (row["subject"], index) not in _MISSING}
         _standins.write_frames(root / "part_A" / row["subject"] / row["clip"] / "color", "{}.jpg", pictures)
@@ -141,20 +140,18 @@ def write_standin(root: Path) -> None:
 
 
 def _clip(
-    row: Mapping[str, str], known: Mapping[_sheets.Key, _sheets.Fix], videos: Path | None, cuts: Path | None
+    row: Mapping[str, str], written: str, fix: _fixes.Fix | None, places: tuple[Path | None, Path | None]
 ) -> Clip:
-    right = _right(row, known)
-    folder = _folder(right, row["onset"], videos, cuts)
+    """A corrected row, and the onset as the sheet writes it."""
+    right = {**row, "name": f"{row['clip']}@{row['onset']}"}
+    folder = _folder(right, written, *places)
     clip = _sheets.build("casme3", right, folder, FPS, None if folder is None else _shown(folder, right))
-    reason = known.get((row["subject"], row["clip"], row["onset"]), {}).get("reason", "")
-    return replace(clip, problem=f"{clip.problem} ({reason})") if clip.problem and reason else clip
+    return replace(clip, problem=f"{clip.problem} ({fix.reason})") if clip.problem and fix else clip
 
 
-def _right(row: Mapping[str, str], known: Mapping[_sheets.Key, _sheets.Fix]) -> dict[str, str]:
-    """The corrected row, with the clip's name; the onset is a key of the corrections, so they call it ``to_onset``."""
-    right = _sheets.corrected(row, known)
-    onset = right.pop("to_onset", right["onset"])
-    return {**right, "onset": onset, "name": f"{row['clip']}@{onset}"}
+def _names(subject: str, clip: str) -> tuple[str, str]:
+    """The sheet writes some letters of videos in upper case."""
+    return subject, clip.lower()
 
 
 def _places(root: Path) -> tuple[Path | None, Path | None]:
@@ -163,7 +160,8 @@ def _places(root: Path) -> tuple[Path | None, Path | None]:
     Raises:
         UserError: neither is there.
     """
-    found = (_sheets.folder(root, ("*",), holding=name) for name in ("spno.?", "spno.??", "spno.???"))
+    people = ("spno.?", "spno.??", "spno.???")
+    found = (_sheets.folder(root, (names,), holding, _OTHER_PARTS) for names in _PART for holding in people)
     videos = next((path for path in found if path), None)
     cuts = _sheets.folder(root, ("part_a_me_clip",), holding="frame")
     if videos is None and cuts is None:
@@ -209,7 +207,7 @@ def _unnamed(videos: Path, rows: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def _moment(row: Mapping[str, str]) -> tuple[int, int, int]:
-    return int(row.get("to_onset", row["onset"])), int(row["apex"]), int(row["offset"])
+    return int(row["onset"]), int(row["apex"]), int(row["offset"])
 
 
 _TITLES = ("Subject", "Filename", "Onset", "Apex", "Offset", "AU", "Objective class", "emotion")

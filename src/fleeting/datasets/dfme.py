@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fleeting.datasets import _sheets, _standins
+from fleeting.datasets import _fixes, _sheets, _standins
 from fleeting.errors import UserError
 from fleeting.records import Clip, Info, unique
 
@@ -96,16 +96,11 @@ def load(root: Path) -> list[Clip]:
         root: folder with the workbooks (at most two folders down) and the clips' folders (at most three).
 
     Raises:
-        UserError: no workbook, no clip's folder, a folder twice, or a clip twice.
+        UserError: no workbook, no clip's folder, a correction that cannot be read, a folder twice, or a clip twice.
     """
     books = sheets(root)
     folders = _folders(root)
-    known = _sheets.fixes("dfme", root)
-    clips = [
-        _clip(_sheets.corrected({**row, "part": part}, known), folders)
-        for part, path in books.items()
-        for row in annotations(path)
-    ]
+    clips = [_clip(row, folders) for row in _fixes.applied(_rows(books), _corrections(root))]
     try:
         unique(clip.key for clip in clips)
     except UserError as error:
@@ -119,22 +114,13 @@ def sheets(root: Path) -> dict[str, Path]:
     Raises:
         UserError: there is none at all, or a part has two that differ.
     """
-    found: dict[str, Path] = {}
-    absent = []
-    for part, patterns in _WORKBOOKS.items():
-        try:
-            found[part] = _sheets.find(root, patterns, INFO)
-        except UserError as error:
-            if not str(error).startswith(f"{root}:"):  # two workbooks: the message begins with one of them
-                raise
-            absent.append(error)
-    if not found:
-        raise absent[0]
-    return found
+    found = {part: _sheets.found(root, patterns) for part, patterns in _WORKBOOKS.items()}
+    there = {part: path for part, path in found.items() if path}
+    return there or {"train": _sheets.find(root, _WORKBOOKS["train"], INFO)}  # which says what is there instead
 
 
 def notices(root: Path) -> list[str]:
-    """What a user should know of this copy: the sheets, parts that are absent, clips' folders without a row.
+    """What a user should know of this copy: the sheets, absent parts, corrections, clips' folders without a row.
 
     Raises:
         UserError: as `load`.
@@ -142,8 +128,9 @@ def notices(root: Path) -> list[str]:
     books, folders = sheets(root), _folders(root)
     told = [f"annotations of part {part} from {path.name}" for part, path in books.items()]
     told += [f"part {part} is absent: no workbook" for part in _WORKBOOKS if part not in books]
-    named = {row["clip"] for path in books.values() for row in annotations(path)}
-    extra = sorted(folders.keys() - named)
+    rows = _rows(books)
+    told += _fixes.told(rows, _corrections(root))
+    extra = sorted(folders.keys() - {row["clip"] for row in rows})
     return told + ([f"folders without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else [])
 
 
@@ -178,6 +165,14 @@ def write_standin(root: Path) -> None:
                 _standins.write_frames(root / homes[part] / clip, "{:05d}.png", shown)
 
 
+def _rows(books: Mapping[str, Path]) -> list[dict[str, str]]:
+    return [{**row, "part": part} for part, path in books.items() for row in annotations(path)]
+
+
+def _corrections(root: Path) -> dict[_fixes.Key, _fixes.Fix]:
+    return _fixes.read("dfme", root, lambda subject, clip: (subject.lower(), clip.lower()), ("emotion_id", "fps"))
+
+
 def _clip(row: Mapping[str, str], folders: Mapping[str, Path]) -> Clip:
     complaint = _complaint(row)
     clip = _sheets.build("dfme", {**row, "fps": "" if complaint else row["fps"]}, folders.get(row["clip"]), None)
@@ -189,7 +184,7 @@ def _clip(row: Mapping[str, str], folders: Mapping[str, Path]) -> Clip:
 def _complaint(row: Mapping[str, str]) -> str:
     """What is wrong with the columns that only this corpus has, "" if nothing is."""
     number, word = row["emotion_id"], _word(row["emotion_id"])
-    if number and row["emotion"] != word:
+    if number and row["emotion"].lower() != word:
         return f"want an emotion and its own number, got {row['emotion']} with EmotionId {number} ({word or 'none'})"
     if row["fps"] and not re.fullmatch(r"[1-9]\d*(\.\d+)?", row["fps"]):
         return f"want frames a second, got {row['fps']!r}"

@@ -6,12 +6,13 @@ Layout, at the root or up to two folders below it::
     006/006_1_2/006_05562.jpg           subject, clip, subject and frame
 
 Most frame numbers have five digits, those of 013_1_12, 013_1_8, 017_3_2, 026_1_1, 026_1_2 and 035_7_2 four: they are
-read as numbers. The sheet's apexes that lie outside of their clips are corrected in ``samm_fixes.csv``.
+read as numbers. The sheet's apexes that lie outside of their clips are corrected in ``samm_fixes.csv``; that of
+028_4_1 is a guess (copies differ), and `notices` says so.
 """
 
 from pathlib import Path
 
-from fleeting.datasets import _sheets, _standins
+from fleeting.datasets import _fixes, _sheets, _standins
 from fleeting.errors import UserError
 from fleeting.records import Clip, Info, unique
 
@@ -49,12 +50,11 @@ def load(root: Path) -> list[Clip]:
     """The clips in the order of the sheet; a row that does not fit its frames carries a `problem`.
 
     Raises:
-        UserError: no sheet, no frames, a sheet that cannot be read, or a clip that is named twice.
+        UserError: no sheet, no frames, a sheet or a correction that cannot be read, or a clip that is named twice.
     """
     path = sheet(root)
     frames = _frames(root)
-    known = _sheets.fixes("samm", root)
-    rows = [_sheets.corrected(row, known) for row in annotations(path)]
+    rows = _fixes.applied(annotations(path), _fixes.read("samm", root, _names))
     try:
         unique(f"{row['subject']}/{row['clip']}" for row in rows)
     except UserError as error:
@@ -78,21 +78,23 @@ def annotations(path: Path) -> list[dict[str, str]]:
         UserError: the file cannot be read or a column is missing.
     """
     rows = _sheets.table(path, _COLUMNS, optional=("action_units",))
-    return [{**row, "subject": row["subject"].zfill(3)} for row in rows]
+    return [{**row, "subject": _names(row["subject"], row["clip"])[0]} for row in rows]
 
 
 def notices(root: Path) -> list[str]:
-    """What a user should know of this copy: the sheet that was read, and folders of frames that it does not name.
+    """What a user should know of this copy: the sheet that was read, corrections, folders of frames without a row.
 
     Raises:
         UserError: as `load`.
     """
     path = sheet(root)
     frames = _frames(root)
-    named = {row["clip"] for row in annotations(path)}
+    rows = annotations(path)
+    named = {row["clip"] for row in rows}
     found = [clip for subject in _sheets.subfolders(frames) for clip in _sheets.subfolders(subject)]
     extra = [f"{clip.parent.name}/{clip.name}" for clip in found if clip.name not in named]
     told = [f"annotations from {path.name}, frames from {frames}"]
+    told += _fixes.told(rows, _fixes.read("samm", root, _names))
     return told + ([f"folders without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else [])
 
 
@@ -104,8 +106,9 @@ def is_standin(root: Path) -> bool:
 def write_standin(root: Path) -> None:
     """A small made-up corpus in the true layout: rows of the real sheet below a preamble, drawn faces in grey.
 
-    Among them: the two apexes outside of their clips, an apex next to the offset, action units in brackets and with
-    "or", frame numbers of four digits, a frame that is not there, a folder without a row, a stray file.
+    Among them: the two apexes outside of their clips, apexes next to the onset and the offset, the row whose offset
+    copies give differently, action units in brackets, with letters and with "or", frame numbers of four digits, a frame
+    that is not there, a folder without a row, a stray file.
 
     Raises:
         UserError: the folder holds something else.
@@ -113,8 +116,7 @@ def write_standin(root: Path) -> None:
     _standins.begin(root)
     book = root / "SAMM_Micro_FACS_Codes_v2.xlsx"
     _standins.write_workbook(book, [*_PREAMBLE, _TITLES, *_ROWS], "MICRO_ONLY")
-    known = _sheets.fixes("samm")
-    for row in [_sheets.corrected(row, known) for row in annotations(book)] + [_UNLABELLED]:
+    for row in [*_fixes.applied(annotations(book), _fixes.read("samm")), _UNLABELLED]:
         subject, clip = row["subject"], row["clip"]
         moment = int(row["onset"]), int(row["apex"]), int(row["offset"])
         shown = _standins.draw(f"samm/{subject}", moment, _sheets.units(row["action_units"]))
@@ -132,6 +134,11 @@ def _frames(root: Path) -> Path:
             f"the sheet, or ask for the corpus at {INFO.request}"
         )
     return found
+
+
+def _names(subject: str, clip: str) -> tuple[str, str]:
+    """ "6" is 006."""
+    return subject.zfill(3), clip
 
 
 def _folder(frames: Path, subject: str, clip: str) -> Path | None:
@@ -159,13 +166,16 @@ _ROWS: tuple[tuple[str | int, ...], ...] = (
     ("011", "011_2_1", 2, 2029, 2050, 2068, 40, _MICRO, "A9+12", "Disgust", 4, "Smiles during AU9"),
     ("011", "011_5_1", 5, 1048, 1071, 1088, 41, _MICRO, "L14", "Contempt", 7),
     ("013", "013_1_8", 1, 841, 867, 919, 79, _MICRO, "7A", "Anger", 7),
+    ("013", "013_1_9", 1, 5658, 5680, 5739, 82, _MICRO, 7, "Anger", 7),
     ("014", "014_1_1", 1, 2856, 2881, 2897, 42, _MICRO, 20, "Fear", 6),
     ("014", "014_6_1", 6, 1316, 1334, 1350, 35, _MICRO, "L12A", "Happiness", 1, "Eye movement"),
     ("018", "018_7_1", 7, 10133, 10156, 10175, 43, _MICRO, 5, "Surprise", 2, "Slight eye movement"),
     ("020", "020_1_1", 1, 2804, 2823, 2837, 34, _MICRO, "L2", "Other", 7),
+    ("026", "026_2_3", 2, 2607, 2642, 2685, 79, _MICRO, "4B+7B+43E", "Anger", 3, "Blinks hard"),
     ("026", "026_3_3", 3, 1704, 1736, 1737, 34, _MICRO, "7B", "Anger", 7),
     ("028", "028_4_1", 4, 1071, 1143, 1134, 64, _MICRO, "A14C", "Contempt", 7, "Blinks"),
     ("032", "032_3_1", 3, 4896, 1930, 4970, 75, _MICRO, "4A", "Anger", 3),
+    ("032", "032_3_2", 3, 5126, 5127, 5207, 82, _MICRO, "4A", "Anger", 3),
     ("032", "032_3_3", 3, 3425, 3464, 3469, 45, _MICRO, "24+38", "Other", 7),
     ("035", "035_7_2", 7, 823, 855, 918, 96, _MICRO, "R14A or 17A or 24A", "Contempt", 7),
 )

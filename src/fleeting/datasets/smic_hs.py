@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleeting.datasets import _sheets, _standins
+from fleeting.datasets import _fixes, _sheets, _standins
 from fleeting.errors import UserError
 from fleeting.records import Clip, Info, unique
 
@@ -37,16 +37,16 @@ def load(root: Path) -> list[Clip]:
     """The clips in the order of subjects and names; a folder without pictures carries a `problem`.
 
     Raises:
-        UserError: no frames, or a clip that is there twice.
+        UserError: no frames, a correction that cannot be read, or a clip that is there twice.
     """
     frames = _frames(root)
-    known = _sheets.fixes("smic_hs", root)
     found = list(_listed(frames))
+    rows = _fixes.applied([row for row, _ in found], _fixes.read("smic_hs", root, _names))
     try:
-        unique(f"{row['subject']}/{row['clip']}" for row, _ in found)
+        unique(f"{row['subject']}/{row['clip']}" for row in rows)
     except UserError as error:
         raise UserError(f"{frames}: {error}") from error
-    return [_sheets.build("smic_hs", _sheets.corrected(row, known), path, FPS) for row, path in found]
+    return [_sheets.build("smic_hs", row, path, FPS) for row, (_, path) in zip(rows, found, strict=True)]
 
 
 def annotations(path: Path) -> list[dict[str, str]]:
@@ -62,12 +62,14 @@ def annotations(path: Path) -> list[dict[str, str]]:
 
 
 def notices(root: Path) -> list[str]:
-    """What a user should know of this copy: which frames were taken.
+    """What a user should know of this copy: which frames were taken, and corrections.
 
     Raises:
         UserError: as `load`.
     """
-    return [f"frames from {_frames(root)}; the corpus names no apex"]
+    frames = _frames(root)
+    told = _fixes.told(annotations(frames), _fixes.read("smic_hs", root, _names))
+    return [f"frames from {frames}; the corpus names no apex", *told]
 
 
 def is_standin(root: Path) -> bool:
@@ -132,6 +134,10 @@ def _listed(frames: Path) -> Iterator[tuple[dict[str, str], Path]]:
                     },
                     clip,
                 )
+
+
+def _names(subject: str, clip: str) -> tuple[str, str]:
+    return _padded(subject), _padded(clip)
 
 
 def _padded(name: str) -> str:

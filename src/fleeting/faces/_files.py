@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fleeting import files
 from fleeting.errors import UserError
 from fleeting.records import Array
 
@@ -44,7 +45,7 @@ def read(path: Path) -> Array:
 
 
 def _array(path: Path) -> Array:
-    loaded: Any = np.load(path, allow_pickle=False)
+    loaded: Any = files.read_arrays(path) if path.suffix == ".npz" else np.load(path, allow_pickle=False)
     if path.suffix == ".npz":
         names = list(loaded)
         if "landmarks" not in names and len(names) != 1:

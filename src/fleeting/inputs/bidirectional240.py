@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, Field, field_validator
 
 from fleeting import motion
-from fleeting.inputs import _flow, _needs
+from fleeting.inputs import _flow, _needs, _places
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 _COLOURS: dict[str, tuple[str, ...]] = {"flow": ("wheel_r", "wheel_g", "wheel_b"), "picture": ("r", "g", "b")}
@@ -108,6 +108,11 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
         picture = np.concatenate([_encoded(uv, options) for uv in _fused(fields, options)])
         views.append(View(name=name, x={"flow": picture}, train_only=name != "apex"))
     return views
+
+
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map (h, w) of the flow as one of the aligned face (H, W): it covers the whole picture."""
+    return _places.whole(heat, face)
 
 
 def _centres(moment: Moment, options: Options) -> dict[str, int]:

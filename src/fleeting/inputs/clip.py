@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from fleeting.inputs import _flow, _needs, _pictures, _time
+from fleeting.inputs import _flow, _needs, _pictures, _places, _time
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 
@@ -77,6 +77,11 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
     # the curve of "tim" may swing past black and white
     clip = np.clip(np.round(_blended(pictures)), 0, 255).astype(np.uint8)
     return [View(name="clip", x={"frames": clip})]
+
+
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map (h, w) of all instants together as one of the aligned face (H, W): it covers the whole picture."""
+    return _places.whole(heat, face)
 
 
 def _weights(moment: Moment, options: Options) -> dict[int, Array]:

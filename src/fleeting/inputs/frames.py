@@ -12,8 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from fleeting.inputs import _needs, _pictures
-from fleeting.records import FaceClip, FlowField, Moment, Pair, Plan, View
+from fleeting.inputs import _needs, _pictures, _places
+from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 # sampling -> key frame -> frames counted from it; a frame of two windows goes by the name of the first
 _WINDOWS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -69,6 +69,11 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
         View(name=name, x={"frame": _pictures.array(_needs.frame(face, index), options.size, options.colour)})
         for index, name in _names(_needs.moment(face), options).items()
     ]
+
+
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map (h, w) of a frame as one of the aligned face (H, W): it covers the whole picture."""
+    return _places.whole(heat, face)
 
 
 def _names(moment: Moment, options: Options) -> dict[int, str]:

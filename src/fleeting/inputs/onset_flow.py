@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, Field
 
-from fleeting.inputs import _flow, _needs, _pictures
-from fleeting.records import FaceClip, FlowField, Moment, Pair, Plan, View
+from fleeting.inputs import _flow, _needs, _pictures, _places
+from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
@@ -59,3 +59,8 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
     onset = _pictures.array(_needs.frame(face, found.frames[0]), options.size, "rgb")
     flow = _flow.resized(field, options.flow_size or options.size)
     return [View(name="apex", x={"onset": onset, "flow": np.ascontiguousarray(flow, dtype=np.float32)})]
+
+
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map (h, w) of either array as one of the aligned face (H, W): both cover the whole picture."""
+    return _places.whole(heat, face)

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from fleeting.inputs import _flow, _needs
-from fleeting.records import FaceClip, FlowField, Moment, Pair, Plan, View
+from fleeting.inputs import _flow, _needs, _places
+from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 
 class Options(BaseModel, frozen=True, extra="forbid"):
@@ -66,3 +66,8 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
     if options.scale == "minmax255":
         picture = _flow.minmax255(picture)
     return [View(name="apex", x={"flow": np.ascontiguousarray(picture, dtype=np.float32)})]
+
+
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map (h, w) of the flow as one of the aligned face (H, W): it covers the whole picture."""
+    return _places.whole(heat, face)

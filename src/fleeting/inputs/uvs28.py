@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from fleeting import landmarks, motion
 from fleeting.errors import UserError
-from fleeting.inputs import _flow, _needs
+from fleeting.inputs import _flow, _needs, _places
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Plan, View
 
 SIDE = 28
@@ -97,6 +97,40 @@ def make(face: FaceClip, flows: Mapping[Pair, FlowField], options: Options) -> l
     return [View(name="apex", x={"flow": np.ascontiguousarray(picture, dtype=np.float32)})]
 
 
+def place(heat: Array, face: FaceClip, options: Options) -> Array:
+    """A heat map of the picture as one of the aligned face.
+
+    Args:
+        heat: (h, w) of any size that covers the picture.
+        face: as `make` had it.
+
+    Returns:
+        (H, W) of the aligned face, (28, 28) of published flow without frames. Areas return to where they were cut
+        out: NaN where no area looks, the sum where several do.
+
+    Raises:
+        UserError: as `make`.
+    """
+    if options.areas == "whole":
+        return _places.whole(heat, face)
+    apex = _needs.apex(_needs.moment(face), "uvs28")
+    shape = (2, *face.frames[apex].shape[:2]) if len(face.frames) else (2, SIDE, SIDE)
+    side = options.crop
+    composed = np.asarray(heat, np.float32)
+    if any(length % 2 for length in heat.shape):
+        composed = motion.resize_map(composed, 2 * side, 2 * side)
+    height, width = composed.shape[0] // 2, composed.shape[1] // 2
+    total, looked = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), bool)
+    for index, (row, column) in enumerate(_corners(_centres(face, apex, shape, options), options)):
+        top, left = index // 2 * height, index % 2 * width
+        area = composed[top : top + height, left : left + width]
+        window = np.s_[row : row + side, column : column + side]
+        # one area at a time: interpolation must not mix an eye with a lip
+        total[window] += motion.resize_map(area, side, side)
+        looked[window] = True
+    return _places.whole(np.where(looked, total, np.float32(np.nan)), face)
+
+
 def _picture(field: FlowField, options: Options, key: str) -> Array:
     """(3, 28, 28): u, v and the third channel."""
     if options.scale == "px":
@@ -136,12 +170,18 @@ def _centres(face: FaceClip, apex: int, shape: tuple[int, ...], options: Options
 
 def _compose(picture: Array, centres: Array, options: Options) -> Array:
     """(3, 2 crop, 2 crop): the areas around points 0, 1, 3 and 4, clamped to lie inside."""
+    first, second, third, fourth = (
+        picture[:, row : row + options.crop, column : column + options.crop]
+        for row, column in _corners(centres, options)
+    )
+    top, bottom = np.concatenate([first, second], axis=2), np.concatenate([third, fourth], axis=2)
+    return np.concatenate([top, bottom], axis=1)
+
+
+def _corners(centres: Array, options: Options) -> Array:
+    """(4, 2) row and column at which the areas begin, in the order of the picture: both above, then both below."""
     half = options.crop // 2
     corners = np.clip(centres, half, SIDE - half).astype(int) - half
     if options.axes == "xy":
         corners = corners[:, ::-1]
-    left_eye, right_eye, _, left_lip, right_lip = (
-        picture[:, row : row + options.crop, column : column + options.crop] for row, column in corners
-    )
-    top, bottom = np.concatenate([left_eye, right_eye], axis=2), np.concatenate([left_lip, right_lip], axis=2)
-    return np.concatenate([top, bottom], axis=1)
+    return corners[[0, 1, 3, 4]]

@@ -69,7 +69,7 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
 
 def describe(flow: Array, grid: int = 14) -> Array:
     """(N, 3, h, w) of u, v, strain in any unit -> (N, 3 grid grid) float64; see the module."""
-    return _describe(torch.from_numpy(np.ascontiguousarray(flow)), grid).numpy()
+    return _describe(torch.from_numpy(np.ascontiguousarray(flow)), grid).flatten(1).numpy()
 
 
 def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recipe, context: Context) -> nn.Module:
@@ -132,12 +132,23 @@ class FlowSVM(nn.Module):
         Votes are whole numbers. The margin, m / (3 (|m| + 1)) of the summed decisions m for the class, lies within
         a third, and it is what gradients see.
         """
-        votes, margins = self._count(self.decisions(flow))
+        return self.head(self.features(flow))
+
+    def features(self, flow: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, 3, grid, grid) float64: the description, not yet standardised."""
+        return _describe(flow, self.options.grid)
+
+    def head(self, features: Tensor) -> Tensor:
+        """The description -> scores (B, C)."""
+        votes, margins = self._count(self._decided(features))
         return (votes + margins / (3 * (margins.abs() + 1))).float()
 
     def decisions(self, flow: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, pairs) float64, positive for the lower class of the pair."""
-        x = (_describe(flow, self.options.grid) - self.mean) / self.scale
+        return self._decided(self.features(flow))
+
+    def _decided(self, features: Tensor) -> Tensor:
+        x = (features.flatten(1) - self.mean) / self.scale
         distances = (x * x).sum(1, keepdim=True) + (self.support**2).sum(1) - 2 * x @ self.support.T
         kernel = torch.exp(-self.gamma * distances)
         return kernel @ self.coefficients.T + self.intercepts
@@ -158,6 +169,11 @@ class FlowSVM(nn.Module):
         winner = (ties.cumsum(1) == 1) & (ties == 1)
         shares = (votes + 0.01 * (output - votes + 1) + 0.02 * winner) * self.present
         return shares / shares.sum(1, keepdim=True)
+
+    def scores(self, output: Tensor) -> Tensor:
+        """Scores (B, C) -> summed decisions (B, C): what is explained, since votes have no gradient."""
+        margins = 3 * (output - output.detach().round())
+        return margins / (1 - margins.abs())
 
     def learn(self, features: Array, y: Array) -> None:
         """Fits and fills the buffers.
@@ -202,7 +218,7 @@ class FlowSVM(nn.Module):
 
 
 def _describe(flow: Tensor, grid: int) -> Tensor:
-    """(N, 3, h, w) -> (N, 3 grid grid) float64, differentiable. Where nothing moves, 0 and not 0 / 0."""
+    """(N, 3, h, w) -> (N, 3, grid, grid) float64, differentiable. Where nothing moves, 0 and not 0 / 0."""
     flow = flow.double()
     uv, strain = flow[:, :2], flow[:, 2:3]
     ordered = uv.flatten(2).sort(2).values
@@ -213,7 +229,7 @@ def _describe(flow: Tensor, grid: int) -> Tensor:
     uv = uv * amplitude.where(amplitude > 0, 1.0).rsqrt()
     mean = strain.mean((2, 3), keepdim=True)
     strain = strain / mean.where(mean > 0, 1.0)
-    return functional.adaptive_avg_pool2d(torch.cat([uv, strain], 1), grid).flatten(1)
+    return functional.adaptive_avg_pool2d(torch.cat([uv, strain], 1), grid)
 
 
 def _no_machine(numbers: int, pairs: int) -> dict[str, Array]:

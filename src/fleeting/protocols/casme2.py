@@ -35,8 +35,9 @@ class Options(BaseModel, frozen=True, extra="forbid"):
         classes: how many.
         subject_overlap: one split of the clips, not of the subjects, drawn with the seed and stratified by class:
             four fifths of each class train, half of the rest (at least one clip) validates, what remains is tested.
-            With all 255 clips that is 201, 26 and 28 and no fear in the test part, as the frame study prints. A
-            face is then on both sides: such scores say little about new people.
+            With all 255 clips that is 201, 26 and 28 and no fear in the test part, as the frame study prints; with
+            the 254 whose apex is annotated (all but sub04/EP12_01f, which takes a spotter) 200, 26 and 28. A face is
+            then on both sides: such scores say little about new people.
     """
 
     classes: Literal[3, 5, 7] = 5

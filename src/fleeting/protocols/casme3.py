@@ -1,8 +1,11 @@
 """CAS(ME)^3 part A with 3, 4 or 7 classes, one subject left out at a time: BOWAM's Table 2 and HTNet's Table 3.
 
 Three: happy is positive; disgust, fear, anger and sad are negative; surprise; others are dropped (457, 55, 187 clips
-of 88 subjects in the sheet). Four: these and others (161). Seven: the sheet's own words. No paper prints counts that
-the sheet gives: HTNet prints 508, 64, 201 (943 clips, 100 subjects), BOWAM 1,109 clips, both of a larger release.
+of 88 subjects in the sheet). Four: these and others (161). Seven: the sheet's own words. A run has one negative clip
+fewer (456): of spNO.214/c@5, disgust, nobody knows the offset; and 160 others where spNO.216/e has no picture 0.
+
+No paper prints counts that the sheet gives: HTNet prints 508, 64, 201 (943 clips, 100 subjects), BOWAM 1,109 clips,
+both of a larger release.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +42,8 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         classes: how many.
         rows: "sheet", or "htnet": the list in HTNet's repository, which lacks 12 clips with a coarse class, among
-            them all of spNO.9: with 3 classes 449, 54, 184 clips of 87 subjects.
+            them all of spNO.9: with 3 classes 449, 54, 184 clips of 87 subjects, of which a run has 448, 54, 184
+            (spNO.214/c@5 is in the list).
     """
 
     classes: Literal[3, 4, 7] = 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,8 @@ class Frames(Sequence[Array]):
         position = operator.index(index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"{self._reader.what}: want a frame below {len(self)}, got {position}")
-        return self._reader.read(self._first + position % len(self))
+        with _readable(self._reader.what):
+            return self._reader.read(self._first + position % len(self))
 
     def __iter__(self) -> Iterator[Array]:
         return (self[index] for index in range(len(self)))
@@ -111,6 +113,12 @@ def open(source: Source) -> Frames:
         UserError: the clip has a problem or no frames, the file is missing, damaged, cut off or holds no video,
             pictures have no numbers or share one, the frames are below 16 px a side, or the clip's indices lie outside.
     """
+    what = source.key if isinstance(source, Clip) else str(source)
+    with _readable(what):
+        return _opened(source)
+
+
+def _opened(source: Source) -> Frames:
     if not isinstance(source, Clip):
         return Frames(source, _reader(source, None), None, None)
     if source.problem:
@@ -180,6 +188,17 @@ def _window(clip: Clip, first: int, last: int) -> Clip:
         emotion=clip.emotion if holds else None,
         action_units=clip.action_units if holds else (),
     )
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """A file that the system does not let us read is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what}: cannot be read ({error.strerror or error}); check that the file is there and that you may read it"
+        ) from error
 
 
 def _reader(source: Path | str | Sequence[Path], span: Pair | None) -> Reader:

@@ -56,14 +56,14 @@ class Pictures:
         self.gaps = () if numbers is None else _missing(numbers)
         self.stamps = np.array(range(len(self._paths)) if numbers is None else numbers, np.float64)
         first = _decode(self._paths[0])
-        self.size = (first.shape[0], first.shape[1])
+        self.size, self._kind = (first.shape[0], first.shape[1]), first.dtype
         self.notices = (*self._order(numbers), *self._depth(first))
 
     def read(self, index: int) -> Array:
         """(H, W, 3) uint8 RGB.
 
         Raises:
-            UserError: the picture is missing, damaged, or of another size than the first.
+            UserError: the picture is missing, damaged, or of another size or depth than the first.
         """
         path = self._paths[index]
         picture = _decode(path)
@@ -71,6 +71,11 @@ class Pictures:
             raise UserError(
                 f"{path}: want {_size(self.size)} px like {self._paths[0].name}, got {_size(picture.shape)}; "
                 "look for a picture of another recording"
+            )
+        if picture.dtype != self._kind:
+            raise UserError(
+                f"{path}: want {self._kind} like {self._paths[0].name}, got {picture.dtype}; their greys cannot be "
+                "compared, convert one"
             )
         return picture if picture.dtype == np.uint8 else _eight_bits(picture)
 
