@@ -84,6 +84,38 @@ def test_what_is_no_flow_is_refused():
         histograms.hoof(np.zeros((2, 5, 5)), mask=np.ones((4, 5), bool))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "feature",
+    [lambda uv: histograms.hoof(uv), lambda uv: histograms.hoof(uv, symmetric=True),
+     lambda uv: histograms.bi_woof(uv, np.ones((224, 224))), lambda uv: histograms.bi_woof_map(uv, np.ones((224, 224))),
+     lambda uv: histograms.mdmo(uv, FACE), lambda uv: histograms.mdmo_map(uv, FACE)],
+)  # fmt: skip
+def test_flow_that_is_not_finite_is_refused(feature, value):
+    uv = towards(30, 1, (224, 224))
+    uv[1, 3, 4] = value
+    with pytest.raises(UserError, match="want finite flow, got NaN or infinite values on 1 of 50176 pixels"):
+        feature(uv)
+
+
+def test_what_a_mask_leaves_out_may_be_anything():
+    uv = halves(towards(10), towards(100))
+    uv[:, :, :10] = np.nan
+    mask = np.zeros((20, 20), bool)
+    mask[:, 10:] = True
+    assert np.allclose(histograms.hoof(uv, mask=mask), np.eye(8)[6])
+    mask[2, 3] = True
+    with pytest.raises(UserError, match="on 1 of 400 pixels"):
+        histograms.hoof(uv, mask=mask)
+
+
+def test_strain_that_is_not_finite_is_refused():
+    strain = np.ones((20, 20))
+    strain[0, 0] = np.nan
+    with pytest.raises(UserError, match="want finite strain"):
+        histograms.bi_woof(towards(0), strain)
+
+
 # --- Bi-WOOF
 
 

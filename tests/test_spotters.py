@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from fleeting import align, landmarks, video
 from fleeting.errors import UserError
+from fleeting.faces import mesh
 from fleeting.records import Clip, FaceClip, FlowFile, Moment
-from fleeting.spotting import _curves, _lbp, _recordings, _regions, dc_rois, flow_peak, frame_difference, middle
+from fleeting.simulation import Disturbance, Expression, Scene
+from fleeting.spotting import _curves, _head, _lbp, _recordings, _regions, dc_rois, flow_peak, frame_difference, middle
 
 SIDE, MARGIN = 120, 20
 LOOKING = (dc_rois, flow_peak, frame_difference)
@@ -122,8 +125,30 @@ def test_the_source_s_sums_prefer_the_half_with_more_peaks():
 def test_flow_takes_the_head_out_unless_told_not_to():
     drifting = [labelled(drift=2.5, seed=seed) for seed in range(3)]
     assert all(18 <= apex(flow_peak, face) <= 27 for face in drifting)
-    kept = [apex(flow_peak, face, head="nothing") for face in drifting]
+    kept = [apex(flow_peak, face, head="none") for face in drifting]
     assert not all(18 <= at <= 27 for at in kept)
+
+
+def drawn(**disturbed):
+    """A drawn face whose mouth corners rise by 1.5 px, and where they are highest; its true landmarks."""
+    scene = Scene(60, Expression(8, 24, 48, {"12": 1.5}, hold=4), 3, (300, 300), Disturbance(**disturbed), seed=5)
+    points = np.stack([scene.landmarks(frame) for frame in range(60)])
+    clip = Clip("d", "s", "c", tuple(Path(f"{i}.png") for i in range(60)), fps=100.0, onset=8, offset=48)
+    return FaceClip(clip, None, Lazy([scene[frame] for frame in range(60)]), points)
+
+
+@pytest.mark.parametrize("drift", ["smooth", "linear"])
+def test_a_head_that_turns_and_nears_needs_more_than_the_nose(drift):
+    face = drawn(drift_px=3, drift=drift, noise=2)
+    assert 22 <= apex(flow_peak, face) <= 29
+    assert not 22 <= apex(flow_peak, face, head="translation") <= 29
+    five = replace(face, landmarks=landmarks.five(face.landmarks))
+    assert 22 <= apex(flow_peak, five) <= 29
+
+
+def test_with_the_head_still_nothing_is_lost():
+    face = drawn()
+    assert {apex(flow_peak, face, head=head) for head in ("similarity", "translation", "none")} <= {23, 24, 25}
 
 
 def test_brightness_is_taken_out_unless_kept():
@@ -228,11 +253,102 @@ class Endless(Sequence):
 
 def test_pairs_are_frames_a_lag_apart():
     face = FaceClip(Clip("d", "s", "c", Path("a.mp4")), None, Endless(50))
-    frames = np.array([*range(10), *range(13, 50)])
-    found = list(_recordings.pairs(face, frames, 5))
-    assert [pair[:2] for pair in found] == [(at, at + 5) for at in range(45) if {at, at + 5} <= set(frames)]
-    for first, second, one, two in found:
-        assert (round(255 * float(one[0, 0])), round(255 * float(two[0, 0]))) == (first, second)
+    # three frames are too many for a lag of 5, so that no pair lies across
+    found = list(_recordings.pairs(face, np.array([*range(10), *range(13, 50)]), 5))
+    assert [pair[:2] for pair in found] == [(at + 2, at) for at in (*range(5), *range(13, 45))]
+    for _, first, one, two in found:
+        assert (round(255 * float(one[0, 0])), round(255 * float(two[0, 0]))) == (first, first + 5)
+
+
+def test_of_frames_in_a_short_gap_the_nearest_are_taken():
+    face = FaceClip(Clip("d", "s", "c", Path("a.mp4")), None, Lazy(Endless(60)))
+    frames = np.array([*range(20), *range(22, 60)])  # 20 and 21 show no face
+    found = list(_recordings.pairs(face, frames, 8))
+    nearest = {20: 19, 21: 22}
+    assert [at for at, *_ in found] == list(range(4, 56))  # none is missing
+    for at, first, one, two in found:
+        wanted = nearest.get(at - 4, at - 4), nearest.get(at + 4, at + 4)
+        assert (first, round(255 * float(one[0, 0])), round(255 * float(two[0, 0]))) == (wanted[0], *wanted)
+    assert face.frames.read == frames.tolist()  # each once, in order
+
+
+def test_a_face_on_every_second_frame_is_enough():
+    face = FaceClip(Clip("d", "s", "c", Path("a.mp4")), None, Endless(60))
+    found = list(_recordings.pairs(face, np.arange(0, 60, 2), 7))
+    assert [at for at, *_ in found] == list(range(3, 55))
+
+
+@pytest.mark.parametrize(("missing", "parts"), [(0, 1), (1, 1), (6, 1), (7, 2), (30, 2)])
+def test_gaps_of_a_quarter_of_half_an_expression_are_bridged(missing, parts):
+    frames = np.array([*range(40), *range(40 + missing, 100)])
+    found = _recordings.stretches(frames, 25)
+    assert len(found) == parts
+    assert np.concatenate(found).tolist() == frames.tolist()
+
+
+# the apex is frame 90, half an expression 25 frames
+ONE = [[90], [89], [78], [77], [103], [40]]
+MORE = [list(range(88, 93)), list(range(76, 81)), [70, 78, 90, 91, 103], list(range(50, 130, 2))]
+
+
+@pytest.mark.parametrize("gap", [*ONE, *MORE], ids=str)
+@pytest.mark.parametrize("module", [flow_peak, frame_difference, dc_rois])
+def test_a_face_that_is_lost_for_a_moment_does_not_hide_an_expression(whole, module, gap):
+    face, known = whole[0], whole[1][module]
+    lost = face.landmarks.copy()
+    lost[gap] = np.nan
+    face = replace(face, landmarks=lost, frames=Lazy(face.frames.pictures))
+    (moment,) = module.locate(face, module.Options())
+    assert abs(moment.onset - known.onset) <= 3
+    assert abs(moment.offset - known.offset) <= 3
+    if module is not dc_rois:  # its search jumps where a frame more or less is there
+        assert abs(moment.apex - known.apex) <= 5
+    assert not {moment.onset, moment.apex, moment.offset} & set(gap)
+    assert not set(face.frames.read) & set(gap)
+
+
+@pytest.mark.parametrize("gap", [range(84, 96), range(93, 101), range(20, 60), range(118, 180)], ids=str)
+@pytest.mark.parametrize("module", [flow_peak, frame_difference, dc_rois])
+def test_a_face_that_is_lost_for_long_cuts_a_recording(whole, module, gap):
+    face, known = whole[0], whole[1][module]
+    lost = face.landmarks.copy()
+    lost[list(gap)] = np.nan
+    face = replace(face, landmarks=lost, frames=Lazy(face.frames.pictures))
+    found = module.locate(face, module.Options())
+    assert all(moment.offset < gap[0] or moment.onset > gap[-1] for moment in found)
+    assert not set(face.frames.read) & set(gap)
+    if gap[0] > known.offset or gap[-1] < known.onset:  # away from the expression
+        assert [moment.onset <= 90 <= moment.offset for moment in found] == [True]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A recording of one expression at 100 frames a second, and what each spotter finds while the face is there."""
+    face = recording(course(200, (70, 88, 92, 112)), noise=0.5)
+    face = replace(face, clip=replace(face.clip, fps=100.0))
+    found = {}
+    for module in LOOKING:
+        (found[module],) = module.locate(face, module.Options())
+        assert found[module].onset < 90 < found[module].offset
+    return face, found
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "first", "last"), [("face_noface.mov", 0, 71), ("noface_face.mov", 96, 167)])
+def test_no_moment_reaches_into_the_frames_of_a_real_video_that_show_no_face(real, name, first, last):
+    frames = video.open(real / "face_videos" / name)
+    track = mesh.track(frames, range(len(frames)), mesh.Options())
+    lost = track.landmarks.copy()
+    lost[first + 20] = np.nan  # and one frame in the midst of a moment
+    clip = Clip("d", "s", "c", real / "face_videos" / name, fps=frames.fps)
+    for points in (track.landmarks, lost):
+        seen = replace(track, landmarks=points)
+        face = align.face(clip, frames, seen, None, align.Options())
+        for module in LOOKING:
+            found = module.locate(face, module.Options(share=0.1))
+            print(name, module.__name__, [(moment.onset, moment.apex, moment.offset) for moment in found])
+            assert all(first <= moment.onset <= moment.apex <= moment.offset <= last for moment in found)
+            assert module is not flow_peak or found  # he moves
 
 
 @pytest.mark.parametrize("count", [100, 2000])
@@ -443,6 +559,16 @@ def test_intervals_are_apart_and_do_not_reach_into_gaps():
     assert _curves.intervals(np.full(20, np.nan), 5, 0.2, 0) == []
 
 
+def test_means_do_not_run_over_a_gap():
+    """What follows the gap, perhaps another face, changes nothing before it."""
+    curve = np.exp(-((np.arange(80) - 20) ** 2) / 50)
+    curve[38:41] = np.nan
+    ((first, at, last),) = _curves.intervals(curve, 10, 0.2, 0)
+    assert (first, at, last) == (10, 20, 30)
+    curve[41:46] = 0.9
+    assert _curves.intervals(curve, 10, 0.2, 0)[0] == (10, 20, 30)
+
+
 @pytest.mark.parametrize("count", [5, 68, 468])
 def test_regions_lie_where_the_landmarks_are(count):
     points = np.random.default_rng(0).uniform(40, 90, (count, 2))
@@ -483,6 +609,71 @@ def test_without_landmarks_the_regions_are_fractions_of_the_picture():
         assert 14 <= apex(module, face) <= 31
 
 
+@pytest.mark.parametrize(("side", "radius"), [(2, 1), (3, 2), (28, 5)])
+def test_patterns_that_do_not_fit_say_what_to_change(side, radius):
+    for ends in ({}, {"onset": 0, "offset": 29}):
+        clip = Clip("d", "s", "c", tuple(Path(f"{i}.png") for i in range(30)), fps=25.0, **ends)
+        pictures = np.random.default_rng(0).integers(0, 256, (30, side, side, 3), np.uint8)
+        with pytest.raises(UserError, match=f"d/s/c: want .* spotting.radius = {radius}, got .*choose a smaller ra"):
+            dc_rois.locate(FaceClip(clip, None, pictures), dc_rois.Options(radius=radius))
+
+
+def test_the_smallest_parts_that_patterns_fit_in():
+    spots = FIVE * 28 / SIDE
+    sides = min(min(rows.stop - rows.start, columns.stop - columns.start)
+                for rows, columns in _regions.eyes_and_mouth(spots, (28, 28)))  # fmt: skip
+    fits = (sides - 1) // 2
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 3), np.uint8)
+    clip = Clip("d", "s", "c", Path("a.mp4"), onset=0, offset=8)
+    face = FaceClip(clip, None, pictures, np.repeat(spots[None], 9, 0).astype(np.float32))
+    assert apex(dc_rois, face, radius=fits) is not None
+    with pytest.raises(UserError, match="want eyes and mouth more than"):
+        apex(dc_rois, face, radius=fits + 1)
+
+
+# the head
+
+
+def similar(shift, turn, grow, shape=(120, 100)):
+    """Flow of a known similarity about the middle of the picture."""
+    y, x = np.indices(shape, float)
+    x, y = x - 50, y - 60
+    cosine, sine = (1 + grow) * np.cos(turn), (1 + grow) * np.sin(turn)
+    return np.stack([cosine * x - sine * y - x + shift[0], sine * x + cosine * y - y + shift[1]])
+
+
+@pytest.mark.parametrize("known", [((0, 0), 0, 0), ((2.5, -1), 0, 0), ((0, 0), 0.03, 0), ((-3, 2), -0.02, 0.015)])
+def test_a_similarity_is_found_to_the_letter(known):
+    uv = similar(*known).astype(np.float32)
+    for face in (np.ones((120, 100), bool), np.zeros((120, 100), bool), np.eye(120, 100, dtype=bool)):
+        assert np.allclose(_head.similarity(uv, face), uv, atol=1e-5)
+
+
+def test_a_part_that_moves_on_its_own_does_not_pull_the_head_along():
+    rng = np.random.default_rng(2)
+    head = similar((1.5, 0.5), 0.01, -0.01)
+    uv = head + rng.normal(0, 0.02, head.shape)
+    uv[1, 80:, 20:80] -= 1.5  # a fifth of the face
+    found = _head.similarity(uv, np.ones((120, 100), bool))
+    assert np.abs(found - head).max() < 0.05
+    x, y = np.meshgrid(np.arange(100) - 50, np.arange(120) - 60)
+    design = np.concatenate([np.stack([x, -y, 0 * x + 1, 0 * x], -1).reshape(-1, 4),
+                             np.stack([y, x, 0 * x, 0 * x + 1], -1).reshape(-1, 4)])  # fmt: skip
+    plain = design @ np.linalg.lstsq(design, uv.reshape(-1), rcond=None)[0]
+    assert np.abs(plain.reshape(uv.shape) - head).max() > 0.4  # least squares alone
+
+
+def test_the_face_is_where_its_landmarks_are():
+    square = np.array([[10, 20], [60, 20], [60, 90], [10, 90]], float)
+    mask = _regions.face(np.concatenate([square, np.full((64, 2), 40.0)]), (120, 100))
+    assert mask.sum() == 51 * 71
+    assert mask[20:91, 10:61].all()
+    round_ = _regions.face(FIVE, (SIDE, SIDE))
+    assert all(round_[int(y), int(x)] for x, y in FIVE)
+    assert 0.2 < round_.mean() < 0.8
+    assert not _regions.face(FIVE + 1e9, (SIDE, SIDE)).any()
+
+
 def test_the_flow_method_is_named_for_the_cache():
     assert flow_peak.uses(flow_peak.Options(flow="farneback")) == (("flow", "farneback"),)
     assert 19 <= apex(flow_peak, labelled(), flow="farneback") <= 26
@@ -492,7 +683,7 @@ def test_the_flow_method_is_named_for_the_cache():
 
 @pytest.mark.parametrize(
     ("module", "options"),
-    [(flow_peak, {"regions": "face", "head": "median"}), (flow_peak, {"peak": "highest"}),
+    [(flow_peak, {"regions": "face"}), (flow_peak, {"peak": "highest"}), (flow_peak, {"head": "translation"}),
      (frame_difference, {"measure": "plain"}), (frame_difference, {"reference": "both"}),
      (frame_difference, {"peak": "unimodal"}), (frame_difference, {"smooth": 2})],
 )  # fmt: skip

@@ -126,7 +126,8 @@ def _made(
     experiment: Experiment, clips: Sequence[Clip], digests: Mapping[str, str], jobs: int, progress: Progress
 ) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Makes the views of all clips; key -> reason where that failed, and key -> notices."""
-    size = max(1, min(_CHUNK, -(-len(clips) // (4 * jobs))))
+    # with several processes small enough that the last ones end together
+    size = max(1, min(_CHUNK, -(-len(clips) // (16 * jobs if jobs > 1 else 4))))
     chunks = [clips[start : start + size] for start in range(0, len(clips), size)]
     told: dict[str, _Told] = {}
     for made in _each(experiment, chunks, digests, jobs):

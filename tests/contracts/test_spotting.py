@@ -82,16 +82,33 @@ def test_a_recording_without_annotation(spotter):
     assert not said or (said.startswith("d/s/c: want ") and not spotter.LOOKS)
 
 
-def test_frames_without_a_face_are_not_read_and_in_no_moment_of_a_recording(spotter):
+@pytest.mark.parametrize("gap", [range(25, 40), range(30, 42), range(30, 60)])
+def test_frames_without_a_face_are_not_read_and_in_no_moment_of_a_recording(spotter, gap):
     if not spotter.LOOKS:
         pytest.skip("does not look")
     face = recording(True)
     landmarks = face.landmarks.copy()
-    landmarks[25:30] = np.nan
+    landmarks[gap] = np.nan
     moments = spotter.locate(replace(face, landmarks=landmarks), spotter.Options())
     check(moments, COUNT)
-    assert all(moment.offset < 25 or moment.onset >= 30 for moment in moments)
-    assert not face.frames.read & set(range(25, 30))
+    assert all(moment.offset < gap[0] or moment.onset > gap[-1] for moment in moments)
+    assert not face.frames.read & set(gap)
+
+
+@pytest.mark.parametrize("frame", [20, 29, 30, 31, 40])
+def test_a_face_that_one_frame_does_not_show_is_found_all_the_same(spotter, frame):
+    if not spotter.LOOKS:
+        pytest.skip("does not look")
+    face = recording(True)
+    landmarks = face.landmarks.copy()
+    landmarks[frame] = np.nan
+    before = spotter.locate(face, spotter.Options())
+    moments = spotter.locate(
+        replace(face, landmarks=landmarks, frames=Watched(face.frames.pictures)), spotter.Options()
+    )
+    check(moments, COUNT)
+    assert len(moments) == len(before)
+    assert not any(frame in (moment.onset, moment.apex, moment.offset) for moment in moments)
 
 
 @pytest.mark.parametrize("points", [None, 0, 5, 468])

@@ -94,7 +94,7 @@ def intervals(values: Array, half: int, share: float, least: float) -> list[tupl
     that stretches overlap; here the higher of two such peaks stays.
 
     Args:
-        values: (T,); NaN where there is no face or no pair: no stretch reaches into such a gap.
+        values: (T,); NaN where there is no face or no pair: no stretch reaches into such a gap, no mean over it.
         half: half the length of an expression in frames.
         share: p, from the mean (0) to the greatest value (1).
         least: how far a peak must rise above the lowest value of the smoothed curve. The source has no such
@@ -103,13 +103,15 @@ def intervals(values: Array, half: int, share: float, least: float) -> list[tupl
     Returns:
         (first, peak, last), inclusive; none for a flat curve.
     """
-    curve = smooth(values, half)
+    runs, curve = _runs(np.isfinite(values)), np.full(len(values), np.nan)
+    for first, last in runs:
+        curve[first : last + 1] = smooth(values[first : last + 1], half)
     known = curve[np.isfinite(curve)]
     if not len(known) or np.ptp(known) < FLAT:
         return []
     threshold = max(known.mean() + share * (known.max() - known.mean()), known.min() + least)
     found = []
-    for first, last in _runs(np.isfinite(curve)):
+    for first, last in runs:
         peaks, _ = find_peaks(curve[first : last + 1], height=threshold, distance=2 * half + 1)
         found += [(max(first, first + at - half), first + at, min(last, first + at + half)) for at in map(int, peaks)]
     return found

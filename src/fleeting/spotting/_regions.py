@@ -6,6 +6,7 @@ fractions of the picture) they are built around the eyes and mouth corners. `spa
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from fleeting import landmarks
@@ -59,6 +60,20 @@ def nose(spots: Array, shape: tuple[int, ...]) -> Region:
     five, span = _five(spots)
     ridge = (five[:2].mean(axis=0) + five[2]) / 2 if len(spots) == 5 else landmarks.sixty_eight(spots)[28]
     return _clipped([_around(ridge, (0.15, 0.15, 0.15, 0.15), span)], shape)[0]
+
+
+def face(spots: Array, shape: tuple[int, ...]) -> Array:
+    """(h, w) bool: the hull of the landmarks, with five points an ellipse around eyes and mouth; may be empty."""
+    five, span = _five(spots)
+    mask = np.zeros(shape[:2], np.uint8)
+    if len(spots) == 5:
+        middle = (five[:2].mean(axis=0) + five[3:].mean(axis=0)) / 2
+        angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+        spots = middle + span * np.stack([0.95 * np.cos(angle), 1.2 * np.sin(angle)], axis=1)
+    hull = cv2.convexHull(np.asarray(spots, np.float32))
+    # OpenCV counts pixels in 32 bits
+    cv2.fillConvexPoly(mask, np.round(np.clip(hull, -(2**20), 2**20)).astype(np.int32), 1)
+    return mask.astype(bool)
 
 
 def cells(spots: Array, shape: tuple[int, ...]) -> list[Region]:

@@ -32,6 +32,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 from scipy.signal import find_peaks
 
+from fleeting.errors import UserError
 from fleeting.records import Array, FaceClip, Moment
 from fleeting.spotting import _curves, _lbp, _recordings, _regions
 
@@ -69,10 +70,11 @@ def locate(face: FaceClip, options: Options) -> list[Moment]:
 
     Returns:
         One moment for a clip with onset and offset (apex None where nothing changes), else any number in order.
-        Frames without a face are left out, and no interval reaches into them.
+        Frames without a face are not looked at; see `_recordings.locate` for the gaps that they leave.
 
     Raises:
-        UserError: a labelled clip without a face, or a recording without a frame rate.
+        UserError: a labelled clip without a face, a recording without a frame rate, or pictures so small that the
+            patterns of `radius` do not fit.
     """
     search = _recordings.Search(
         apex=partial(_apex, face, options),
@@ -95,10 +97,10 @@ def _apex(face: FaceClip, options: Options, frames: Array) -> tuple[int | None, 
 def _around(face: FaceClip, options: Options, frames: Array, lag: int) -> Array:
     """(T,) rate of difference of two frames `lag` apart, at the frame in their middle."""
     curve = np.full(len(face.frames), np.nan)
-    for first, second, one, two in _recordings.pairs(face, frames, lag):
-        parts = _parts(face, first, one)
+    for middle, first, one, two in _recordings.pairs(face, frames, lag):
+        parts = _parts(face, first, one, options)
         before, after = (_describe(picture, parts, options) for picture in (one, two))
-        curve[(first + second) // 2] = _difference(before, after, options)
+        curve[middle] = _difference(before, after, options)
     return curve
 
 
@@ -151,7 +153,7 @@ def _peaks(known: dict[int, float]) -> dict[int, float]:
 def _rate(face: FaceClip, options: Options, frames: Array) -> Callable[[int], float]:
     """Position among the frames -> rate of difference to the first of them; a frame is read once, when asked for."""
     onset = _recordings.grey(face.frames[int(frames[0])])
-    parts = _parts(face, int(frames[0]), onset)
+    parts = _parts(face, int(frames[0]), onset, options)
     reference = _describe(onset, parts, options)
 
     @cache
@@ -164,8 +166,16 @@ def _rate(face: FaceClip, options: Options, frames: Array) -> Callable[[int], fl
     return rate
 
 
-def _parts(face: FaceClip, frame: int, picture: Array) -> list[_regions.Region]:
-    return _regions.eyes_and_mouth(_regions.points(face, frame, picture.shape), picture.shape)
+def _parts(face: FaceClip, frame: int, picture: Array, options: Options) -> list[_regions.Region]:
+    parts = _regions.eyes_and_mouth(_regions.points(face, frame, picture.shape), picture.shape)
+    for height, width in (picture[part].shape for part in parts):
+        if min(height, width) <= 2 * options.radius:
+            raise UserError(
+                f"{face.clip.key}: want eyes and mouth more than {2 * options.radius} px wide and high for "
+                f"spotting.radius = {options.radius}, got {width} x {height} px; choose a smaller radius, larger "
+                "pictures (align.size), or another spotter"
+            )
+    return parts
 
 
 def _describe(picture: Array, parts: list[_regions.Region], options: Options) -> list[Array]:

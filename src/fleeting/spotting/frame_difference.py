@@ -58,7 +58,7 @@ def locate(face: FaceClip, options: Options) -> list[Moment]:
 
     Returns:
         One moment for a clip with onset and offset (apex None where nothing changes), else any number in order.
-        Frames without a face are left out, and no interval reaches into them.
+        Frames without a face are not looked at; see `_recordings.locate` for the gaps that they leave.
 
     Raises:
         UserError: a labelled clip without a face, or a recording without a frame rate.
@@ -101,10 +101,10 @@ def _compare(now: list[Array], end: list[Array], before: list[Array], options: O
 def _around(face: FaceClip, options: Options, frames: Array, lag: int) -> Array:
     """(T,) plain difference of two frames `lag` apart, grey levels, at the frame in their middle."""
     curve = np.full(len(face.frames), np.nan)
-    for first, second, one, two in _recordings.pairs(face, frames, lag):
+    for middle, first, one, two in _recordings.pairs(face, frames, lag):
         parts = _parts(face, first, one.shape)
         cells = (_cells(picture, parts, options) for picture in (one, two))
-        curve[(first + second) // 2] = np.mean([np.abs(a - b).mean() for a, b in zip(*cells, strict=True)])
+        curve[middle] = np.mean([np.abs(a - b).mean() for a, b in zip(*cells, strict=True)])
     return curve
 
 
