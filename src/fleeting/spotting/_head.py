@@ -37,9 +37,10 @@ def similarity(uv: Array, face: Array) -> Array:
     # around the middle, so that shift and turn do not depend on each other
     middle = place.mean()
     shift, turn = _robust(place - middle, flow)
-    rows, columns = np.arange(uv.shape[1])[:, None], np.arange(uv.shape[2])
-    moved = shift + turn * (_complex(columns, rows) - middle)
-    return np.stack([moved.real, moved.imag]).astype(np.float32)
+    right, down = np.arange(uv.shape[2]) - middle.real, np.arange(uv.shape[1])[:, None] - middle.imag
+    u = turn.real * right + (shift.real - turn.imag * down)
+    v = turn.imag * right + (shift.imag + turn.real * down)
+    return np.stack([u, v]).astype(np.float32)
 
 
 def _robust(place: Array, flow: Array) -> tuple[complex, complex]:
