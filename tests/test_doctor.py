@@ -11,7 +11,7 @@ import pytest
 
 from fleeting import doctor, runs
 from fleeting.datasets import _fixes, _sheets, casme2, casme3, dfme, samm, smic_hs
-from fleeting.errors import UserError
+from fleeting.errors import UserError, ranges, spans
 from fleeting.protocols import loso
 from fleeting.records import Clip, Fold, FoldResult, FoldTask
 
@@ -173,7 +173,7 @@ def test_a_16_bit_picture_is_a_complaint(tmp_path):
 
 def test_missing_numbers_are_put_together():
     assert doctor._gaps([Path(f"img{number}.jpg") for number in (7, 8, 12, 14, 15)]) == [9, 10, 11, 13]
-    assert doctor._ranges([9, 10, 11, 13]) == "9 to 11, 13"
+    assert ranges(spans([9, 10, 11, 13])) == "9 to 11, 13"
     assert doctor._gaps([Path("a.jpg"), Path("b.jpg")]) == []
 
 

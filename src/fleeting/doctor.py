@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from fleeting import plugins, runs, video
-from fleeting.errors import UserError
+from fleeting.errors import UserError, ranges, spans
 from fleeting.records import Clip, Fold, Info
 
 KINDS = {
@@ -191,7 +191,7 @@ def _of_clip(clip: Clip, deep: bool) -> Iterator[Finding]:
         return
     missing = _gaps(clip.frames) if isinstance(clip.frames, tuple) else []
     if missing:
-        yield Finding("gap", clip.key, f"want every frame, found no {_ranges(missing)}; complete the corpus")
+        yield Finding("gap", clip.key, f"want every frame, found no {ranges(spans(missing))}; complete the corpus")
     if clip.apex is None:
         yield Finding("no_apex", clip.key, "the corpus names none; use a spotter")
     elif clip.apex == clip.onset:
@@ -207,17 +207,6 @@ def _gaps(frames: Sequence[Path]) -> list[int]:
     if len(numbers) < len(frames) or not numbers:
         return []
     return sorted(set(range(min(numbers), max(numbers))) - set(numbers))
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """[3, 4, 5, 9] as "3 to 5, 9"."""
-    runs_: list[list[int]] = []
-    for number in numbers:
-        if runs_ and number == runs_[-1][-1] + 1:
-            runs_[-1].append(number)
-        else:
-            runs_.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs_)
 
 
 def _unreadable(clip: Clip) -> Iterator[str]:

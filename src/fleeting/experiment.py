@@ -280,7 +280,7 @@ def predict(
     failed: list[dict[str, Any]] = []
     for clip in clips:
         try:
-            for viewed in preparation.views(_spotted(experiment, clip), clip, progress):
+            for viewed in preparation.views(spotted(experiment, clip), clip, progress):
                 found[f"{clip.key}@{len(found)}"] = (clip, viewed)
         except UserError as error:
             failed.append({"clip": clip.key, "error": str(error)})
@@ -307,7 +307,7 @@ def _changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
     return config.changed(tables, changes)
 
 
-def _spotted(experiment: Experiment, clip: Clip) -> Experiment:
+def spotted(experiment: Experiment, clip: Clip) -> Experiment:
     """A recording without annotation needs a spotter that looks."""
     looks = plugins.load("spotting", experiment.spotting.name).LOOKS
     if looks or clip.frames is None or None not in (clip.onset, clip.offset):

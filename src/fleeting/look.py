@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fleeting import files, landmarks, motion
-from fleeting.errors import UserError
+from fleeting.errors import UserError, ranges, spans
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Track
 
 FORMATS = (".pdf", ".png", ".svg")
@@ -125,6 +125,18 @@ def _place(figure: Figure, left: float, top: float, width: float, height: float)
 def _row(figure: Figure, top: float) -> list[Axes]:
     """Three places for pictures."""
     return [_place(figure, _EDGE + number * (_SIDE + _BESIDE), top, _SIDE, _SIDE) for number in range(3)]
+
+
+def settle(out: Path, moments: Sequence[dict[str, Any]]) -> None:
+    """Of numbered pictures (`numbered`) one alone takes the name itself; the moment's ``picture`` says so."""
+    if len(moments) == 1:
+        Path(moments[0]["picture"]).replace(out)
+        moments[0]["picture"] = str(out)
+
+
+def numbered(out: Path, moments: Sequence[dict[str, Any]]) -> Path:
+    """Where the picture after those of `moments` goes: ``NAME_1.png``, ``NAME_2.png``, ..."""
+    return out.with_stem(f"{out.stem}_{len(moments) + 1}")
 
 
 def check_format(out: Path) -> None:
@@ -312,18 +324,11 @@ def _note(axes: Axes, at: float, words: str, away: tuple[float, float], style: d
 
 def _summary(state: Array) -> str:
     looked = int((state >= 0).sum())
-    without = _runs(np.flatnonzero(state == 0))
+    without = spans(np.flatnonzero(state == 0))
     if not without:
         return f"a face on all {looked} frames" + (" that were looked at" if looked < len(state) else "")
-    named = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in without[:_MOST_NAMED])
     more = f" and {len(without) - _MOST_NAMED} more stretches" if len(without) > _MOST_NAMED else ""
-    return f"a face on {int((state == 1).sum())} of {looked} frames; none on {named}{more}"
-
-
-def _runs(indices: Array) -> list[Pair]:
-    """Neighbouring numbers together: 1, 2, 3, 7 are (1, 3) and (7, 7)."""
-    parts = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
-    return [(int(part[0]), int(part[-1])) for part in parts if len(part)]
+    return f"a face on {int((state == 1).sum())} of {looked} frames; none on {ranges(without[:_MOST_NAMED])}{more}"
 
 
 def _spread(indices: Array) -> list[int]:
@@ -367,7 +372,7 @@ def _face_height(axes: Axes, track: Track) -> None:
 def _states(axes: Axes, state: Array) -> None:
     """Stretches with a face, without, and not looked at; a single frame stays visible in an hour."""
     for value, colour, name in ((-1, _RULE, "not looked at"), (1, _FACE, "face"), (0, _NONE, "no face")):
-        runs = _runs(np.flatnonzero(state == value))
+        runs = spans(np.flatnonzero(state == value))
         if runs:
             bars = [(low - 0.5, high - low + 1) for low, high in runs]
             axes.broken_barh(bars, (0, 1), facecolor=colour, edgecolor=colour, linewidth=0.8, label=name)
@@ -395,4 +400,4 @@ def _time_above(axes: Axes, frames: Sequence[Array]) -> None:
     above.spines[:].set_visible(False)
 
 
-__all__ = ["FORMATS", "check_format", "draw", "track_strip"]
+__all__ = ["FORMATS", "check_format", "draw", "numbered", "settle", "track_strip"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from fleeting import config, finding, look, motion, seeing
 from fleeting.config import Experiment
-from fleeting.errors import UserError
+from fleeting.errors import UserError, spans
 from fleeting.records import Clip, FlowField, Pair
 from fleeting.seeing import Progress, Seen, quiet
 
@@ -68,11 +68,9 @@ def _drawn(experiment: Experiment, clip: Clip, out: Path, progress: Progress) ->
             if not moments:
                 track, notices = one.track, [f"{clip.key}: {notice}" for notice in seeing.notices(one)]
                 _draw_strip(one, out)
-            moments.append(_moment(one, out.with_stem(f"{out.stem}_{len(moments) + 1}")))
-    if len(moments) == 1:
-        Path(moments[0]["picture"]).replace(out)
-        moments[0]["picture"] = str(out)
-    without = [] if track is None else seeing.spans(np.flatnonzero(track.state == 0))
+            moments.append(_moment(one, look.numbered(out, moments)))
+    look.settle(out, moments)
+    without = [] if track is None else [list(run) for run in spans(np.flatnonzero(track.state == 0))]
     count = 0 if track is None else len(track.state)
     return {"clip": clip.key, "moments": moments, "frames": count, "without_face": without, "notices": notices}
 

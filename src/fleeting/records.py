@@ -375,8 +375,12 @@ class Paper:
     deviations: tuple[str, ...] = ()
 
 
-def unique(keys: Iterable[str]) -> tuple[str, ...]:
+def unique(keys: Iterable[str], where: Path | str = "") -> tuple[str, ...]:
     """The keys as a tuple.
+
+    Args:
+        keys: of clips.
+        where: the file or folder that names them, for the complaint.
 
     Raises:
         UserError: a key occurs twice.
@@ -384,7 +388,8 @@ def unique(keys: Iterable[str]) -> tuple[str, ...]:
     listed = tuple(keys)
     if len(set(listed)) != len(listed):
         twice = next(key for key in listed if listed.count(key) > 1)
-        raise UserError(f"want unique clip keys, got {twice} twice; correct the corpus' list")
+        place = f"{where}: " if where else ""
+        raise UserError(f"{place}want unique clip keys, got {twice} twice; correct the corpus' list")
     return listed
 
 

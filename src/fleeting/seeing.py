@@ -16,7 +16,7 @@ import numpy as np
 
 from fleeting import align, cache, files, motion, video
 from fleeting.config import Experiment
-from fleeting.errors import UserError
+from fleeting.errors import UserError, ranges, spans
 from fleeting.records import Array, Clip, FaceClip, FlowField, Moment, Pair, Plan, Track
 from fleeting.stages import Stages
 
@@ -102,15 +102,8 @@ def notices(seen: Seen) -> list[str]:
         return []
     gaps, away = seen.frames.gaps, spans(np.flatnonzero(seen.track.state == 0))
     missing = [f"missing on disk: {len(gaps)} of the frames, the first is {gaps[0]}"] if gaps else []
-    named = ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in away)
-    faceless = [f"no face on frames {named} of {len(seen.frames)}"] if away else []
+    faceless = [f"no face on frames {ranges(away)} of {len(seen.frames)}"] if away else []
     return [*missing, *seen.frames.notices, *seen.track.notices, *faceless]
-
-
-def spans(indices: Array) -> list[list[int]]:
-    """Runs of neighbouring numbers: [1, 2, 3, 7] gives [[1, 3], [7, 7]]."""
-    runs = np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
-    return [[int(run[0]), int(run[-1])] for run in runs if len(run)]
 
 
 def started(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress = quiet) -> Iterator[Seen]:
@@ -126,15 +119,14 @@ def started(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress = 
         clip = replace(clip, fps=frames.fps)  # spotters count in seconds
     whole = _track(stages, clip, frames, None, progress) if stages.looks(clip) else None
     if whole:
-        moments = _looked_for(stages, clip, frames, whole, progress)
+        moments = _looked_for(stages, clip, frames, whole[0], progress)
     else:
         moments = _moments(stages, clip, FaceClip(clip, None))
     for moment in moments:
         plan = module.plan(moment, options)
         which = _looked_at(clip, moment, plan, len(frames))
-        track = whole or _track(stages, clip, frames, which, progress)
+        track, digest = whole or _track(stages, clip, frames, which, progress)
         face = align.face(clip, frames, track, moment, stages.align.options)
-        digest = stages.track_digest(clip, None if whole else which)
         yield Seen(clip, plan, face, frames, track, digest)
 
 
@@ -165,8 +157,8 @@ def _looked_for(stages: Stages, clip: Clip, frames: video.Frames, track: Track, 
 
 def _track(
     stages: Stages, clip: Clip, frames: video.Frames, which: tuple[int, ...] | None, progress: Progress
-) -> Track:
-    """Stage 6, kept in the cache; `which` None: every frame."""
+) -> tuple[Track, str]:
+    """Stage 6, kept in the cache, and the digest under which it lies; `which` None: every frame."""
     digest = stages.track_digest(clip, which)
     stored = cache.get(cache.folder(), "tracks", clip.key, digest)
     if stored is None:
@@ -177,7 +169,7 @@ def _track(
         stored |= {} if track.boxes is None else {"boxes": track.boxes}
         cache.put(cache.folder(), "tracks", clip.key, digest, stored)
     notices = tuple(str(notice) for notice in stored["notices"])
-    return Track(stored["landmarks"], stored["state"], stored.get("boxes"), notices)
+    return Track(stored["landmarks"], stored["state"], stored.get("boxes"), notices), digest
 
 
 def _looked_at(clip: Clip, moment: Moment, plan: Plan, count: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ def number(text: str) -> int | None:
 def units(text: str) -> tuple[str, ...]:
     """Action units as the sheet writes them, split at "+" and "," outside brackets: "(R6 or R12)+R15" are two."""
     return tuple(part.strip() for part in _UNITS.split(text) if part.strip())
+
+
+def rowless(frames: Path, known: Callable[[Path], bool]) -> list[str]:
+    """A line that names the clips' folders (``frames/<subject>/<clip>``) which no row of the sheet knows, if any."""
+    found = [clip for subject in subfolders(frames) for clip in subfolders(subject)]
+    extra = [f"{clip.parent.name}/{clip.name}" for clip in found if not known(clip)]
+    return [f"folders without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else []
 
 
 def pictures(folder: Path) -> dict[int, Path]:

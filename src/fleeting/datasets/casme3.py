@@ -79,10 +79,7 @@ def load(root: Path) -> list[Clip]:
     known = _fixes.read("casme3", root, _names)
     pairs = zip(rows, _fixes.applied(rows, known), strict=True)
     clips = [_clip(right, row["onset"], _fixes.of(row, known), (videos, cuts)) for row, right in pairs]
-    try:
-        unique(clip.key for clip in clips)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    unique((clip.key for clip in clips), path)
     return clips
 
 

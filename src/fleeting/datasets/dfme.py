@@ -101,10 +101,7 @@ def load(root: Path) -> list[Clip]:
     books = sheets(root)
     folders = _folders(root)
     clips = [_clip(row, folders) for row in _fixes.applied(_rows(books), _corrections(root))]
-    try:
-        unique(clip.key for clip in clips)
-    except UserError as error:
-        raise UserError(f"{root}: {error}") from error
+    unique((clip.key for clip in clips), root)
     return clips
 
 

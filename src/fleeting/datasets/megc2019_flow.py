@@ -68,10 +68,7 @@ def load(root: Path) -> list[Clip]:
             is named twice, or the counts differ from the published ones.
     """
     clips = [_clip(root, row, line) for line, row in _rows(root / LIST)]
-    try:
-        unique(clip.key for clip in clips)
-    except UserError as error:
-        raise UserError(f"{root / LIST}: {error}") from error
+    unique((clip.key for clip in clips), root / LIST)
     for clip in clips:
         _check_picture(clip.flow_files[0])
     if not is_standin(root):

@@ -55,10 +55,7 @@ def load(root: Path) -> list[Clip]:
     path = sheet(root)
     frames = _frames(root)
     rows = _fixes.applied(annotations(path), _fixes.read("samm", root, _names))
-    try:
-        unique(f"{row['subject']}/{row['clip']}" for row in rows)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    unique((f"{row['subject']}/{row['clip']}" for row in rows), path)
     return [_sheets.build("samm", row, _folder(frames, row["subject"], row["clip"]), FPS) for row in rows]
 
 
@@ -91,11 +88,9 @@ def notices(root: Path) -> list[str]:
     frames = _frames(root)
     rows = annotations(path)
     named = {row["clip"] for row in rows}
-    found = [clip for subject in _sheets.subfolders(frames) for clip in _sheets.subfolders(subject)]
-    extra = [f"{clip.parent.name}/{clip.name}" for clip in found if clip.name not in named]
     told = [f"annotations from {path.name}, frames from {frames}"]
     told += _fixes.told(rows, _fixes.read("samm", root, _names))
-    return told + ([f"folders without a row, left out: {len(extra)} ({', '.join(extra)})"] if extra else [])
+    return told + _sheets.rowless(frames, lambda clip: clip.name in named)
 
 
 def is_standin(root: Path) -> bool:

@@ -42,10 +42,7 @@ def load(root: Path) -> list[Clip]:
     frames = _frames(root)
     found = list(_listed(frames))
     rows = _fixes.applied([row for row, _ in found], _fixes.read("smic_hs", root, _names))
-    try:
-        unique(f"{row['subject']}/{row['clip']}" for row in rows)
-    except UserError as error:
-        raise UserError(f"{frames}: {error}") from error
+    unique((f"{row['subject']}/{row['clip']}" for row in rows), frames)
     return [_sheets.build("smic_hs", row, path, FPS) for row, (_, path) in zip(rows, found, strict=True)]
 
 

@@ -102,16 +102,14 @@ def clip(
     trained_on = found.group in opened.trained_on if found.key in known else None
     moments: list[dict[str, Any]] = []
     notices: list[str] = []
-    with seeing.look(experiment._spotted(opened.experiment, found), found, progress) as seen:
+    with seeing.look(experiment.spotted(opened.experiment, found), found, progress) as seen:
         for one in seen:
             notices = notices or [f"{found.key}: {notice}" for notice in seeing.notices(one)]
-            place = out.with_stem(f"{out.stem}_{len(moments) + 1}")
+            place = look.numbered(out, moments)
             explained = replace(_explained(opened, one, chosen, only), trained_on=trained_on)
             sheet.draw(place, explained)
             moments.append(_told(explained, place))
-    if len(moments) == 1:
-        Path(moments[0]["picture"]).replace(out)
-        moments[0]["picture"] = str(out)
+    look.settle(out, moments)
     return {"clip": found.key, "method": chosen, "trained_on": trained_on, "moments": moments, "notices": notices}
 
 
