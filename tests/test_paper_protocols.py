@@ -7,7 +7,7 @@ import pytest
 
 from fleeting.datasets import _sheets, casme3, dfme
 from fleeting.errors import UserError
-from fleeting.protocols import casme2, hde, megc2019, samm
+from fleeting.protocols import casme2, hde, loso, megc2019, samm
 from fleeting.protocols import casme3 as casme3_protocol
 from fleeting.protocols import dfme as dfme_protocol
 from fleeting.records import Clip
@@ -292,3 +292,40 @@ def test_dfmes_validation_share_leaves_someone_to_train():
     options, kept, labels = labelled(dfme_protocol, alone, valid_share=0.5)
     with pytest.raises(UserError, match="two training subjects"):
         dfme_protocol.folds(kept, labels, options, 0)
+
+
+# --- groups of subjects
+
+
+def uneven():
+    """Twelve subjects with one to twelve clips."""
+    return [
+        clip("simulated", f"s{subject:02d}", f"{index:02d}", COARSE[index % 3])
+        for subject in range(1, 13)
+        for index in range(subject)
+    ]
+
+
+def test_groups_hold_whole_subjects_and_about_as_many_clips():
+    options, kept, labels = labelled(loso, uneven(), groups=4)
+    folds = loso.folds(kept, labels, options, 0)
+    assert [fold.name for fold in folds] == ["group1", "group2", "group3", "group4"]
+    sizes = [len(fold.tested) for fold in folds]
+    assert sum(sizes) == 78
+    assert max(sizes) - min(sizes) <= 12, 'no group is ahead by more than its last subject'
+    subjects = [{key.rpartition("/")[0] for key in fold.tested} for fold in folds]
+    assert sum(map(len, subjects)) == len(set.union(*subjects)) == 12
+
+
+def test_another_seed_deals_anew():
+    options, kept, labels = labelled(loso, uneven(), groups=4)
+    dealt = [
+        frozenset(frozenset(fold.tested) for fold in loso.folds(kept, labels, options, seed)) for seed in range(5)
+    ]
+    assert len(set(dealt)) > 1
+
+
+def test_more_groups_than_subjects_are_refused():
+    options, kept, labels = labelled(loso, uneven(), groups=13)
+    with pytest.raises(UserError, match="want at least protocol.groups = 13 subjects, got 12"):
+        loso.folds(kept, labels, options, 0)

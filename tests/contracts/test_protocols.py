@@ -29,14 +29,19 @@ def recordings():
     ]  # fmt: skip
 
 
-@pytest.fixture(params=plugins.names("protocols"))
-def protocol(request):
-    return plugins.load("protocols", request.param)
+@pytest.fixture(params=[*((name, {}) for name in plugins.names("protocols")), ("loso", {"groups": 4})], ids=str)
+def chosen(request):
+    return request.param
 
 
 @pytest.fixture
-def options(protocol):
-    return protocol.Options()
+def protocol(chosen):
+    return plugins.load("protocols", chosen[0])
+
+
+@pytest.fixture
+def options(protocol, chosen):
+    return protocol.Options(**chosen[1])
 
 
 @pytest.fixture
