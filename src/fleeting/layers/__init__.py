@@ -1,1 +1,1 @@
-"""Layers that several networks share: the selective scan, and windows with their scan orders."""
+"""Layers that several networks share: selective scan, state-space duality, wavelets, windows with scan orders."""
