@@ -48,7 +48,10 @@ def read(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     experiment = config.resolve(experiment, str(folder / "model.toml"))
     model = plugins.load("models", experiment.model.name)
     sizes = {name: tuple(shape) for name, shape in shapes.items()}
-    network: nn.Module = model.build(sizes, len(classes), config.options("models", experiment.model))
+    options = config.options("models", experiment.model)
+    if "weights" in type(options).model_fields:  # the folder holds what training made of them
+        options = options.model_copy(update={"weights": "none"})
+    network: nn.Module = model.build(sizes, len(classes), options)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,0 +1,245 @@
+"""Networks of timm (Wightman, PyTorch Image Models), and the one place where pretrained weights are found.
+
+Weights come from nowhere, from a file or from Hugging Face's hub, as the experiment says (`Start`); what was asked for
+and cannot be had is an error, so that no network starts at random unasked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from pydantic import BaseModel, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fleeting.errors import UserError
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_SCHEMAS: list[torch.library.Library] = []  # dropped, they would be undone
+
+
+class Start(BaseModel, frozen=True, extra="forbid"):
+    """Where a network begins. Options of models that can begin with pretrained weights are derived from it.
+
+    Attributes:
+        weights: "none": at random; "hub": the weights that timm names first for the architecture, "hub:TAG": those of
+            that tag, such as "hub:in12k_ft_in1k"; anything else: path of a file, .safetensors or what
+            ``torch.load(weights_only=True)`` reads.
+        weights_sha256: of the file or what the hub gives, checked where it is given; it ties a run to the bytes.
+    """
+
+    weights: str = Field("none", min_length=1)
+    weights_sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$")
+
+
+def timm() -> ModuleType:
+    """The package timm, imported when first asked for.
+
+    timm imports torchvision, whose wheel from PyPI fails beside a torch without CUDA: its C++ part, made for another
+    torch, is not loaded, and a Python part then speaks of an operator that nobody declared (pytorch/vision #9077). If,
+    and only if, that is what happens, the two operators are declared and the import is tried again; nothing here calls
+    them.
+
+    Raises:
+        ImportError: they are not installed.
+    """
+    if "timm" not in sys.modules:
+        try:
+            import torchvision
+        except RuntimeError as error:
+            if "operator torchvision::nms does not exist" not in str(error):
+                raise
+            _declare()
+            import torchvision  # noqa: F401
+    import timm as found
+
+    return found
+
+
+def _declare() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _SCHEMAS.append(library)
+
+
+def create(architecture: str, **arguments: object) -> nn.Module:
+    """A network of timm at random weights.
+
+    Args:
+        architecture: timm's name without a tag, such as "convnext_tiny".
+        arguments: as timm's `create_model` takes them: in_chans, num_classes, img_size, drop_path_rate, ...
+    """
+    return cast(nn.Module, timm().create_model(architecture, pretrained=False, **arguments))
+
+
+def start(network: nn.Module, architecture: str, options: Start, fresh: Sequence[str], name: str) -> tuple[str, ...]:
+    """Gives a network its first weights, as the options say.
+
+    Every tensor of the network must be in the file with its shape, and every tensor of the file in the network, but
+    for `fresh`. The one change: a first convolution for another number of channels than the file's three gets their
+    mean, scaled so that its output keeps its size.
+
+    Args:
+        network: with timm's names, changed in place.
+        architecture: timm's name for what the weights are of.
+        options: see there.
+        fresh: patterns of names that stay as they are ("head.fc.*"): the classes are others here.
+        name: of the model, for complaints.
+
+    Returns:
+        What should be known of it, one sentence each; nothing for "none".
+
+    Raises:
+        UserError: no such file, hub or tag, another sha256, no weights in it, or weights of another network.
+    """
+    if options.weights == "none":
+        return ()
+    path = _path(architecture, options.weights, name)
+    _check_sha256(path, options.weights_sha256, name)
+    own = network.state_dict()
+    found = _converted(_unwrapped(_tensors(path, name), own), network, architecture, path)
+    wanted = {key: tensor for key, tensor in own.items() if not _matches(key, fresh)}
+    given = {key: tensor for key, tensor in found.items() if not _matches(key, fresh)}
+    fitted = {key: _fitted(tensor, wanted[key]) for key, tensor in given.items() if key in wanted}
+    wrong = sorted(wanted.keys() ^ given.keys()) + [key for key in fitted if fitted[key].shape != wanted[key].shape]
+    if wrong:
+        raise UserError(_misfit(name, architecture, path, wrong, wanted, given))
+    network.load_state_dict(fitted, strict=False)
+    turned = [key for key in fitted if fitted[key] is not given[key]]
+    return _told(options.weights, len(fitted), [key for key in own if key not in fitted], turned)
+
+
+def _told(source: str, count: int, random: list[str], turned: list[str]) -> tuple[str, ...]:
+    told = [f"{count} tensors start from {source}, {len(random)} at random: {_few(random)}."]
+    return (*told, *(f"{key} was made for another number of channels from the mean of its three." for key in turned))
+
+
+def _matches(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(key, pattern) for pattern in patterns)
+
+
+def _few(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "") if keys else "none"
+
+
+def _fitted(tensor: Tensor, wanted: Tensor) -> Tensor:
+    """A first convolution (D, 3, h, w) for another number of channels; anything else as it is."""
+    (channels, *rest), (other, *others) = tensor.shape[1:] or (0,), wanted.shape[1:] or (0,)
+    if tensor.ndim != 4 or len(tensor) != len(wanted) or rest != others or channels != 3 or other == 3:
+        return tensor
+    return (tensor.mean(1, keepdim=True) * 3 / other).expand(wanted.shape).contiguous()
+
+
+def _misfit(
+    name: str,
+    architecture: str,
+    path: Path,
+    wrong: list[str],
+    wanted: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+) -> str:
+    key = wrong[0]
+    sizes = [str(tuple(tensors[key].shape)) if key in tensors else "none" for tensors in (wanted, given)]
+    return (
+        f"{name}: want the weights of {architecture} that fit these options, got {path}, which differs in {len(wrong)} "
+        f"tensors ({_few(wrong)}; {key}: want {sizes[0]}, got {sizes[1]}); give another file, options of that size, or "
+        "weights = 'none'"
+    )
+
+
+def _path(architecture: str, source: str, name: str) -> Path:
+    """The file, downloaded if the hub has it."""
+    if source != "hub" and not source.startswith("hub:"):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UserError(f"{name}: want a file of weights, got {source}, which is none; give its path, or 'hub'")
+        return path
+    repository = _repository(architecture, source, name)
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # a dozen kinds: no network, a proxy, no such repository, a full disk
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name}: want {repository} from the hub, got no file ({reason}); connect, or download its "
+            "model.safetensors elsewhere and give the path as weights"
+        ) from error
+
+
+def _repository(architecture: str, source: str, name: str) -> str:
+    """The hub's repository of "hub" or "hub:TAG"."""
+    try:
+        config = timm().models.get_pretrained_cfg(
+            ".".join(part for part in (architecture, source.partition(":")[2]) if part)
+        )
+    except RuntimeError:  # no such tag
+        config = None
+    if config is None or not config.hf_hub_id:
+        known = [each.partition(".")[2] for each in timm().list_pretrained(f"{architecture}.*")]
+        raise UserError(
+            f"{name}: want weights of {architecture} that the hub has, got {source!r}; give hub:TAG with one of "
+            f"{', '.join(known) or 'no tag at all'}"
+        )
+    return str(config.hf_hub_id)
+
+
+def _check_sha256(path: Path, wanted: str, name: str) -> None:
+    if not wanted:
+        return
+    with path.open("rb") as stream:
+        got = hashlib.file_digest(stream, "sha256").hexdigest()
+    if got != wanted.lower():
+        raise UserError(f"{name}: want weights with sha256 {wanted}, got {path} with {got}; give the file of that sum")
+
+
+def _tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """Names and tensors of a file; nothing in it is run."""
+    try:
+        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: want a file of weights alone, got {path} ({reason}); save its state_dict") from error
+    while isinstance(found, Mapping) and any(key in found for key in _WRAPPERS):
+        found = found[next(key for key in _WRAPPERS if key in found)]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{name}: want a file of named tensors, got {path}; save the network's state_dict")
+    return dict(found)
+
+
+def _unwrapped(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the word that our models put before timm's names: what `fleeting train` saved is a start, too."""
+    word = "layers."
+    if not found.keys() & own.keys() and all(key.startswith(word) for key in found):
+        return {key.removeprefix(word): tensor for key, tensor in found.items()}
+    return found
+
+
+def _converted(found: dict[str, Tensor], network: nn.Module, architecture: str, path: Path) -> dict[str, Tensor]:
+    """The tensors under timm's names: its own filter knows the names of the authors' files, and other picture sizes."""
+    place = timm().model_entrypoint(architecture).__module__
+    filter_ = getattr(sys.modules[place], "checkpoint_filter_fn", None)
+    if filter_ is None:
+        return found
+    reference = network
+    if type(network).__module__ != place:  # our own network under timm's names: may have fewer stages than the file
+        with torch.device("meta"):
+            reference = create(architecture)
+    try:
+        return cast(dict[str, Tensor], filter_(found, reference))
+    except (KeyError, RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"want weights of {architecture}, got {path}, whose tensors have other names ({error}); give another file"
+        ) from error
