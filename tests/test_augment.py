@@ -1,9 +1,13 @@
 """Augmentation against the geometry: pictures and the vectors in them move together."""
 
+import colorsys
+
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from fleeting import augment
+from fleeting import augment, motion
 from fleeting.errors import UserError
 
 SIGNED = ("u", "v", "strain")
@@ -147,6 +151,192 @@ def test_each_sample_turns_by_its_own_angle_and_order_of_channels_does_not_matte
 def test_what_cannot_be_turned(channels):
     with pytest.raises(UserError, match=r"want u and v in one unit to rotate them.*set recipe\.rotate_deg = 0"):
         augment.rotate(batch(), channels, torch.zeros(4))
+
+
+# --- the colour wheel
+
+WHEEL = ("wheel_r", "wheel_g", "wheel_b")
+FULL = 2.0
+
+
+def smooth(side=96, longest=1.8, seed=0):
+    """(2, side, side) flow without edges."""
+    rng = np.random.default_rng(seed)
+    uv = np.stack([cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), 8) for _ in range(2)])
+    return (longest * uv / np.hypot(*uv).max()).astype(np.float32)
+
+
+def drawn(uv, full=FULL):
+    """A batch of one picture in 0..1, as training feeds it."""
+    return torch.from_numpy(np.moveaxis(motion.colours(uv, full), -1, 0).copy())[None].float() / 255
+
+
+def steps(found, wanted):
+    """How far apart, in steps of an 8-bit picture: the mean, and the share of places that are more than 10 apart.
+
+    Places near the right may land on the other side of the seam, where the wheel's own colours jump.
+    """
+    away = 255 * (found - wanted).abs()
+    return float(away.mean()), float((away.amax(1) > 10).float().mean())
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 5))
+def test_every_direction_is_read_as_it_was_drawn(degrees):
+    angle = np.deg2rad(degrees + 0.5)
+    for length in (0.3, 0.7, 1.0):
+        uv = (length * np.array([np.cos(angle), np.sin(angle)], np.float32))[:, None, None]
+        found = augment._vectors(drawn(uv, 1.0))[0, :, 0, 0].numpy()
+        assert np.hypot(*(found - uv[:, 0, 0])) < 0.02
+    uv = np.array([np.cos(angle), np.sin(angle)], np.float32)[:, None, None]
+    exact = augment._colours(torch.from_numpy(uv)[None])
+    assert (255 * (exact - drawn(uv, 1.0)).abs()).max() <= 1.001  # which rounds down
+
+
+def test_a_mirrored_picture_is_that_of_the_mirrored_flow():
+    uv = smooth()
+    mean, away = steps(augment.mirror(drawn(uv), WHEEL, every(drawn(uv))), drawn(motion.flip(uv)))
+    assert mean < 0.5
+    assert away < 0.002
+    plain = steps(augment.mirror(drawn(uv), ("r", "g", "b"), every(drawn(uv))), drawn(motion.flip(uv)))
+    assert plain[0] > 20  # hues left alone show another motion
+
+
+@pytest.mark.parametrize("degrees", [8.0, -45.0, 90.0, 180.0])
+def test_a_turned_picture_is_that_of_the_turned_flow(degrees):
+    uv = smooth()
+    turned = augment.rotate(drawn(uv), WHEEL, torch.tensor([degrees]))
+    middle = (..., slice(20, -20), slice(20, -20))
+    mean, away = steps(turned[middle], drawn(motion.rotate(uv, degrees))[middle])
+    assert mean < 0.6
+    assert away < 0.003
+
+
+@pytest.mark.parametrize("change", [lambda x: augment.mirror(augment.mirror(x, WHEEL, every(x)), WHEEL, every(x)),
+                                    lambda x: augment.rotate(x, WHEEL, torch.zeros(len(x)))])  # fmt: skip
+def test_twice_mirrored_and_not_turned_are_the_picture_that_was(change):
+    x = drawn(smooth(longest=3.0))  # some of it dark: longer than the full colour
+    mean, away = steps(change(x), x)
+    assert mean < 0.1
+    assert away < 0.003
+
+
+def test_no_motion_stays_white_and_what_is_too_long_stays_dark():
+    white = torch.ones(1, 3, 6, 8)
+    assert torch.equal(augment.mirror(white, WHEEL, every(white)), white)
+    torch.testing.assert_close(augment.rotate(white, WHEEL, torch.tensor([30.0])), white)
+    left = np.full((2, 6, 8), -5, np.float32)
+    right = augment.mirror(drawn(left), WHEEL, every(white))
+    wanted = drawn(motion.flip(left))
+    assert wanted.max() < 0.76
+    assert 255 * (right - wanted).abs().max() <= 2.5
+
+
+def test_two_wheels_and_other_channels_keep_their_places():
+    uv, other = smooth(), smooth(seed=1)
+    strain = torch.rand(1, 1, 96, 96)
+    x = torch.cat([drawn(uv), strain, drawn(other)], 1)
+    mirrored = augment.mirror(x, (*WHEEL, "strain", *WHEEL), every(x))
+    assert torch.equal(mirrored[:, 3:4], strain.flip(-1))
+    for part, flow in ((mirrored[:, :3], uv), (mirrored[:, 4:], other)):
+        assert steps(part, drawn(motion.flip(flow)))[0] < 0.5
+
+
+@pytest.mark.parametrize("channels", [("wheel_g", "wheel_r", "wheel_b"), ("wheel_r", "wheel_g", "strain")])
+def test_a_wheel_in_pieces_is_refused(channels):
+    x = torch.rand(2, 3, 6, 8)
+    for change in (lambda: augment.mirror(x, channels, every(x)), lambda: augment.rotate(x, channels, torch.zeros(2))):
+        with pytest.raises(UserError, match="want the colours of a wheel together"):
+            change()
+
+
+# --- jitter
+
+RGB = ("r", "g", "b")
+
+
+def jittered(x, strength, channels=RGB, seed=0):
+    return augment.jitter({"x": x}, {"x": channels}, strength, torch.Generator().manual_seed(seed))["x"]
+
+
+def photo(count=4, seed=0):
+    return torch.rand(count, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_jitter_of_nothing_is_nothing():
+    x = photo()
+    assert torch.equal(jittered(x, (0, 0, 0, 0)), x)
+
+
+def test_grey_pictures_have_neither_saturation_nor_hue():
+    x = photo()[:, :1].expand(-1, 3, -1, -1).contiguous()
+    torch.testing.assert_close(jittered(x, (0, 0, 0.5, 0.5)), x)
+    changed = jittered(x, (0.4, 0.4, 0.4, 0.4))
+    torch.testing.assert_close(changed[:, 0], changed[:, 2], rtol=0, atol=1e-6)
+    assert not torch.allclose(changed, x)
+    assert torch.equal(jittered(x[:, :1], (0, 0, 0.5, 0.5), ("grey",)), x[:, :1])
+    assert not torch.equal(jittered(x[:, :1], (0.2, 0, 0, 0), ("grey",)), x[:, :1])
+
+
+def test_brightness_is_one_factor_a_sample_within_its_bounds():
+    x = 0.1 + 0.5 * photo(count=64)
+    ratio = jittered(x, (0.3, 0, 0, 0)) / x
+    assert float((ratio.flatten(1).amax(1) - ratio.flatten(1).amin(1)).max()) < 1e-5
+    factors = ratio[:, 0, 0, 0]
+    assert 0.7 <= factors.min() < 0.75
+    assert 1.25 < factors.max() <= 1.3
+
+
+def test_contrast_keeps_the_mean_grey_and_saturation_each_pixels_grey():
+    x = 0.4 + 0.2 * photo()
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    contrast, saturation = jittered(x, (0, 0.2, 0, 0)), jittered(x, (0, 0, 0.2, 0))
+    torch.testing.assert_close((contrast * luma).sum(1).mean((1, 2)), (x * luma).sum(1).mean((1, 2)))
+    assert not torch.allclose((contrast * luma).sum(1), (x * luma).sum(1), atol=1e-3)
+    torch.testing.assert_close((saturation * luma).sum(1), (x * luma).sum(1))
+    assert not torch.allclose(saturation, x, atol=1e-3)
+
+
+def test_hue_is_turned_as_the_standard_library_turns_it():
+    x = photo(count=3)
+    changed = jittered(x, (0, 0, 0, 0.5), seed=4)
+    for before, after in zip(x, changed, strict=True):
+        pairs = zip(before.flatten(1).T.tolist(), after.flatten(1).T.tolist(), strict=True)
+        hsv = [(colorsys.rgb_to_hsv(*one), colorsys.rgb_to_hsv(*two)) for one, two in pairs]
+        assert np.allclose([a[1:] for a, _ in hsv], [b[1:] for _, b in hsv], atol=1e-5)
+        shifts = np.array([(b[0] - a[0] + 0.5) % 1 - 0.5 for a, b in hsv])
+        assert np.ptp(shifts) < 1e-4
+        assert abs(shifts.mean()) > 0.01
+
+
+def test_colours_stay_in_range_and_flow_and_maps_as_they_were():
+    names = ("u", "v", *WHEEL, "strain", "u255", *RGB)
+    x = torch.rand(8, len(names), 6, 8)
+    changed = jittered(x, (1, 1, 1, 0.5), names)
+    still = [index for index, name in enumerate(names) if name not in (*WHEEL, *RGB)]
+    assert torch.equal(changed[:, still], x[:, still])
+    assert not torch.equal(changed, x)
+    assert 0 <= changed.min() <= changed.max() <= 1
+
+
+def test_arrays_of_a_sample_and_the_frames_of_a_film_change_alike():
+    x = photo(2)
+    film = torch.stack([x, x], 2)
+    arrays = augment.jitter(
+        {"a": x, "b": x, "film": film},
+        dict.fromkeys(("a", "b", "film"), RGB), (0.2, 0.2, 0.2, 0.2), torch.Generator().manual_seed(1)
+    )  # fmt: skip
+    assert torch.equal(arrays["a"], arrays["b"])
+    torch.testing.assert_close(arrays["film"][:, :, 0], arrays["a"])
+    torch.testing.assert_close(arrays["film"][:, :, 1], arrays["a"])
+
+
+def test_one_seed_one_jitter_and_the_given_is_left():
+    x = photo()
+    before = x.clone()
+    strength = (0.2, 0.2, 0.2, 0.2)
+    assert torch.equal(jittered(x, strength), jittered(x, strength))
+    assert not torch.equal(jittered(x, strength), jittered(x, strength, seed=1))
+    assert torch.equal(x, before)
 
 
 # --- crop

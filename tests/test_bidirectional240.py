@@ -178,23 +178,28 @@ def mirrored(uv):
     return np.ascontiguousarray(uv[..., ::-1] * np.array([-1, 1], np.float32)[:, None, None])
 
 
-@pytest.mark.parametrize("fusion", ["sum", "product", "concatenation"])
+@pytest.mark.parametrize("fusion", ["sum", "product", "concatenation", "conventional"])
 @pytest.mark.parametrize("encoding", ["uv", "uvm", "colour"])
-def test_mirrors_is_true_exactly_where_a_mirror_gives_the_mirrored_face(fusion, encoding):
-    options = Options(fusion=fusion, encoding=encoding)
-    as_picture = options.model_copy(update={"augment_as": "picture"})
-    flows = {BACK: mouth() + shift(0.4, 0.1), ON: 0.7 * mouth() - shift(0.3, 0.2)}
-    other = picture({pair: mirrored(uv) for pair, uv in flows.items()}, fusion=fusion, encoding=encoding)
-    x = torch.from_numpy(picture(flows, fusion=fusion, encoding=encoding)).float()[None]
-    names = bidirectional240.channels(as_picture)["flow"]
-    by_name = augment.mirror(x, names, torch.ones(1, dtype=torch.bool))[0].numpy()
-    assert np.allclose(by_name, other, atol=1) is bidirectional240.mirrors(options)
-    assert bidirectional240.mirrors(options) is (encoding != "colour" or fusion == "product")
+@pytest.mark.parametrize("max_px", [None, 2.0])
+def test_a_mirror_by_name_gives_the_mirrored_face(fusion, encoding, max_px):
+    options = Options(fusion=fusion, encoding=encoding, max_px=max_px)
+    flows = {BACK: mouth() + shift(0.4, 0.1), ON: 0.7 * mouth() - shift(0.3, 0.2), CONVENTIONAL: mouth()}
+    kwargs = {"fusion": fusion, "encoding": encoding, "max_px": max_px}
+    other = picture({pair: mirrored(uv) for pair, uv in flows.items()}, **kwargs)
+    full = 255 if encoding == "colour" else 1
+    x = torch.from_numpy(picture(flows, **kwargs)).float()[None] / full
+    names = bidirectional240.channels(options)["flow"]
+    by_name = full * augment.mirror(x, names, torch.ones(1, dtype=torch.bool))[0].numpy()
+    # hues of 8 bits are directions to about a degree
+    assert np.abs(by_name - other).mean() < (1 if encoding == "colour" else 1e-5)
+    assert np.abs(by_name - other).max() < (8 if encoding == "colour" else 1e-4)
 
 
 def test_who_wants_hues_left_alone_says_so():
-    assert not bidirectional240.mirrors(Options())
-    assert bidirectional240.mirrors(Options(augment_as="picture"))
+    flows = {BACK: mouth(), ON: mouth()}
+    x = torch.from_numpy(picture(flows, encoding="colour")).float()[None] / 255
+    names = bidirectional240.channels(Options(augment_as="picture"))["flow"]
+    assert torch.equal(augment.mirror(x, names, torch.ones(1, dtype=torch.bool)), x.flip(-1))
 
 
 # --- views near the apex

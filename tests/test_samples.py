@@ -54,6 +54,13 @@ def test_arrays_keep_their_type_and_stay_on_disk(packed):
         packed.x["flow"][0] = 1
 
 
+def test_without_the_views_that_are_for_training_only_labels_stay(packed):
+    chosen = samples.tested(samples.training(packed, LABELS, 3))
+    assert values(chosen) == [1, 3, 4, 6]
+    assert chosen.y.tolist() == [2, 0, 1, 1]
+    assert chosen.classes == 3
+
+
 def test_every_array_is_its_view_bit_by_bit(tmp_path):
     rng = np.random.default_rng(0)
     views = {f"d/s/{i}": [View("v", {"flow": rng.normal(size=(2, 3, 4)).transpose(0, 2, 1)})] for i in range(5)}

@@ -192,6 +192,130 @@ def test_class_weights_enter_the_loss(toy):
     assert plain.weight.softmax(0).tolist() == pytest.approx([1 / 2, 1 / 3, 1 / 6], abs=0.01)
 
 
+# --- views that are for training only
+
+
+NEAR = ("apex-2", "apex-1", "apex+1", "apex+2")
+
+
+@pytest.fixture
+def near(tmp_path):
+    """25, 11 and 8 clips of a class; an apex view each and four near it. x is (clip, view)."""
+    y = np.repeat([0, 1, 2], [25, 11, 8])
+    keys = [f"d/s{index % 6}/{index:03d}" for index in range(len(y))]
+    views = {
+        key: [
+            View(name, {"x": np.array([index, number, 0], np.float32)}, train_only=name != "apex")
+            for number, name in enumerate(("apex", *NEAR))
+        ]
+        for index, key in enumerate(keys)
+    }
+    packed = samples.pack(tmp_path / "near", views, {"x": ("clip", "view", "-")})
+    return samples.training(packed, dict(zip(keys, y.tolist(), strict=True)), 3)
+
+
+def test_views_are_added_until_the_classes_are_even(near):
+    network = fitted(Witness, near, Recipe(epochs=3, batch=300, balance="views"))
+    assert len(network.targets) == 3
+    seen = [batch["x"].numpy() for batch in network.seen]
+    for x, target in zip(seen, network.targets, strict=True):
+        assert target.sum(0).tolist() == [40, 40, 40]  # five times the eight of the rarest
+        assert len(np.unique(x, axis=0)) == 120  # none twice
+        assert sorted(x[x[:, 1] == 0, 0].tolist()) == list(range(44))  # every clip at its apex
+    more = [{tuple(row) for row in x.tolist() if row[1]} for x in seen]
+    assert more[0] != more[1]
+
+
+@pytest.mark.parametrize(("limit", "counts"), [(1, [25, 11, 8]), (2, [25, 16, 16]), (9, [72, 55, 40])])
+def test_the_limit_of_views_and_their_number(near, limit, counts):
+    """At nine, the rarer classes have no more than five views a clip."""
+    network = fitted(Witness, near, Recipe(epochs=1, batch=300, balance="views", balance_limit=limit))
+    assert network.targets[0].sum(0).tolist() == counts
+
+
+def test_one_seed_draws_the_same_views(near):
+    recipe = QUICK.model_copy(update={"balance": "views"})
+    first, again, other = (fitted(Noisy, near, recipe, seed) for seed in (0, 0, 1))
+    assert weights(first) == weights(again)
+    assert weights(first) != weights(other)
+
+
+def test_views_for_training_are_neither_tested_nor_on_both_sides(near):
+    rest, held = training.split_groups(near, 0.34, 0)
+    groups = [{str(key).rpartition("/")[0] for key in part.keys[part.rows]} for part in (rest, held)]
+    assert not groups[0] & groups[1]
+    assert set(samples.tested(held).views[samples.tested(held).rows]) == {"apex"}
+    testing = samples.testing(near, [str(key) for key in near.keys[held.rows]])
+    assert set(testing.views[testing.rows]) == {"apex"}
+
+    class Judged(Linear):
+        def __init__(self):
+            super().__init__()
+            self.judged = []
+
+        def forward(self, x):
+            if not self.training:
+                self.judged.append(x.detach().clone())
+            return super().forward(x)
+
+    recipe = QUICK.model_copy(update={"balance": "views", "patience": 2, "inner_share": 0.34})
+    network = fitted(Judged, near, recipe)
+    assert not torch.cat(network.judged)[:, 1].any()
+
+
+def test_views_want_some_that_are_for_training_only(toy):
+    with pytest.raises(UserError, match=r"want views that are for training only.*input\.near"):
+        fitted(Linear, toy, Recipe(balance="views"))
+
+
+# --- augmentation in the loop
+
+
+def test_jitter_reads_one_number_as_four():
+    assert Recipe(jitter=0.2).jitter == (0.2,) * 4
+    assert Recipe(jitter=[0.2, 0.1, 0, 0.5]).jitter == (0.2, 0.1, 0, 0.5)
+    for wrong in (-0.1, 0.6, (0.2, 0.2), (2, 0, 0, 0), "strong"):
+        with pytest.raises(ValidationError):
+            Recipe(jitter=wrong)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """12 pictures in colours, a wheel of the same, and flow."""
+    face = np.random.default_rng(0).integers(40, 200, (12, 3, 6, 6)).astype(np.uint8)
+    arrays = {"face": face, "wheel": face, "flow": np.random.default_rng(1).normal(size=(12, 2, 6, 6)).astype("f4")}
+    names = {"face": ("r", "g", "b"), "wheel": ("wheel_r", "wheel_g", "wheel_b"), "flow": ("u", "v")}
+    return pack(tmp_path / "photos", arrays, np.arange(12) % 3, names)
+
+
+def test_jitter_changes_colours_in_training_and_nothing_else(photos):
+    recipe = Recipe(epochs=2, batch=12, jitter=0.2)
+    network = fitted(Witness, photos, recipe)
+    first, second = network.seen[:2]
+    flow = np.sort(photos.x["flow"][photos.rows].ravel())
+    assert np.array_equal(np.sort(first["flow"].numpy().ravel()), flow)
+    torch.testing.assert_close(first["face"], first["wheel"])
+    assert not np.isin(np.round(255 * first["face"].numpy(), 3) % 1, 0).all()
+    assert not torch.equal(first["face"].sort(0).values, second["face"].sort(0).values)
+    again = fitted(Witness, photos, recipe)
+    assert torch.equal(again.seen[1]["face"], second["face"])
+    network.seen.clear()
+    training.predict(network, photos, recipe)
+    plain = torch.from_numpy(photos.x["face"][photos.rows]).float() / 255
+    assert torch.equal(network.seen[0]["face"], plain)
+
+
+def test_prediction_is_not_augmented_and_crops_the_centre(photos):
+    """The published code of BOWAM turns the pictures that it validates on at random."""
+    recipe = Recipe(batch=12, flip=True, rotate_deg=8, jitter=0.2, crop=4)
+    network = Witness()
+    once, twice = (training.predict(network, photos, recipe) for _ in range(2))
+    assert np.array_equal(once, twice)
+    centre = torch.from_numpy(photos.x["face"][photos.rows][..., 1:5, 1:5]).float() / 255
+    for seen in network.seen:
+        assert torch.equal(seen["face"], centre)
+
+
 # --- learning
 
 
@@ -578,3 +702,79 @@ def test_the_samples_are_not_changed(pictures):
     before = {name: np.array(array) for name, array in pictures.x.items()}
     fitted(Witness, pictures, Recipe(epochs=2, flip=True, rotate_deg=20, mixup=0.5, crop=4))
     assert all(np.array_equal(pictures.x[name], before[name]) for name in before)
+
+
+# --- MESA
+
+
+def test_the_teacher_is_a_running_average_of_the_weights_and_has_their_statistics():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    teacher = training._Teacher(network)
+    values = []
+    for step in range(1, 6):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(step)
+            network[1].running_mean += 1
+        values.append(network[0].weight.detach().clone())
+        teacher.follow(network)
+    mean = values[0] - 1  # what it was before
+    for step, value in enumerate(values, 1):
+        mean = mean * step / (step + 10) + value * 10 / (step + 10)
+    torch.testing.assert_close(teacher.network[0].weight, mean)
+    assert torch.equal(teacher.network[1].running_mean, network[1].running_mean)
+    assert not teacher.network.training
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+
+
+def test_a_long_average_keeps_nearly_all():
+    network = nn.Linear(2, 2)
+    teacher = training._Teacher(network)
+    before, teacher.steps = teacher.network.weight.clone(), 10**9
+    with torch.no_grad():
+        network.weight.add_(1)
+    teacher.follow(network)
+    torch.testing.assert_close(teacher.network.weight - before, torch.full((2, 2), 0.0002), rtol=1e-2, atol=0)
+
+
+def test_the_trajectory_loss_is_a_divergence():
+    wanted, probs = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
+    assert training._divergence(wanted, probs).item() == pytest.approx(0.5 * np.log(2) / 2)
+    assert training._divergence(probs, probs).item() == 0
+    probs = probs.requires_grad_()
+    training._divergence(wanted, probs).backward()
+    assert torch.isfinite(probs.grad).all()
+
+
+def test_mesa_begins_after_a_quarter_and_holds_the_network_back(toy):
+    def trained(mesa, epochs):
+        torch.manual_seed(0)
+        recipe = Recipe(epochs=8, batch=16, lr=0.05, mesa=mesa)
+        network, seen = Linear(), []
+        context = Context(seed=1, after_epoch=lambda _, module: seen.append(module.layer.weight.detach().clone()))
+        training.fit(network, toy, None, recipe, context)
+        return seen[epochs]
+
+    assert torch.equal(trained(0.0, 1), trained(5.0, 1))
+    assert not torch.equal(trained(0.0, 2), trained(5.0, 2))
+    assert trained(5.0, 7).norm() < trained(0.0, 7).norm()
+
+
+def test_mesa_draws_nothing_of_its_own(toy):
+    """Order and augmentation stay; weights of 0 would be another training."""
+    losses = []
+    for mesa in (0.0, 1e-12):
+        torch.manual_seed(0)
+        context = Context(seed=1)
+        training.fit(Linear(), toy, None, Recipe(epochs=4, batch=16, lr=0.05, mixup=0.4, mesa=mesa), context)
+        losses.append(context.log["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_crop_of_nought_is_none() -> None:
+    """TOML has no None, and some recipes crop."""
+    assert Recipe(crop=0).crop is None
+    assert Recipe(crop=20).crop == 20
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Recipe(crop=-1)

@@ -116,6 +116,11 @@ def testing(samples: Samples, keys: Iterable[str]) -> Samples:
     return replace(samples, rows=_rows(samples, set(keys), test=True), y=None, classes=0)
 
 
+def tested(samples: Samples) -> Samples:
+    """A selection without its `train_only` views; labels stay."""
+    return take(samples, np.flatnonzero(~samples.train_only[samples.rows]))
+
+
 def take(samples: Samples, positions: Array) -> Samples:
     """A part of a selection, by positions inside it."""
     y = None if samples.y is None else samples.y[positions]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import cos, isfinite, pi
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from torch import Tensor, nn
 
 from fleeting import augment, metrics, samples
@@ -21,6 +21,18 @@ from fleeting.errors import UserError
 from fleeting.records import Array, Samples
 
 _IN_MEMORY_BYTES = 1 << 30
+_MESA_BEGINS = 0.25
+_MESA_KEEPS = 0.9998  # of the average at each step, once there are many
+_Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+def _four(value: Any) -> Any:
+    return (value,) * 4 if isinstance(value, int | float) else value
+
+
+def _none(value: Any) -> Any:
+    """TOML has no None."""
+    return value or None
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
@@ -37,11 +49,20 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         amp: "none" | "bf16" (bfloat16 autocast).
         criterion: "ce" | "focal" (gamma 2; Lin et al., ICCV 2017), for networks without a loss of their own.
         smoothing: label smoothing, 0 to 1.
-        balance: "none" | "weights" (loss times N / (C n_c)) | "sampler" (classes drawn equally often).
-        balance_limit: no class weighs or is drawn more than this many times its own share.
+        balance: "none" | "weights" (loss times N / (C n_c)) | "sampler" (classes drawn equally often) | "views": every
+            clip trains once an epoch by its own views; to the rarer classes, views that are for training only (of
+            frames near the apex) are added, drawn anew each epoch, until a class has `balance_limit` times the
+            views of the rarest, or none are left. Under the others all views train alike.
+        balance_limit: no class weighs or is drawn more than this many times its own share; for "views" see there.
         flip: mirror half of the samples, u with its sign. rotate_deg: turn by up to this many degrees.
-        crop: side of a random crop in training and a centre crop in prediction, None for none.
+        jitter: of the brightness, contrast, saturation (factors 1 - s to 1 + s) and hue (shift of -s to s of the
+            circle, at most .5) of what is drawn in colours, see `augment.jitter`; one number stands for all four.
+            Flow in pixels is left as it is.
+        crop: side of a random crop in training and a centre crop in prediction; None or 0: none.
         mixup: alpha of mixup, 0 for none.
+        mesa: weight of MESA's trajectory loss, 0 for none: how far the decisions are from those of a running average of
+            the weights, so that the loss does not drop into a sharp minimum. Du et al., "Sharpness-Aware Training for
+            Free", NeurIPS 2022, section 4.2, without its temperature; it begins after a quarter of the epochs.
         patience: epochs without a better UF1 on inner subjects before training stops; 0 trains to the end.
         inner_share: share of the training subjects that early stopping looks at.
         vote: "majority" | "mean" over the views of a clip.
@@ -60,12 +81,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     amp: Literal["none", "bf16"] = "none"
     criterion: Literal["ce", "focal"] = "ce"
     smoothing: float = Field(0.0, ge=0, lt=1)
-    balance: Literal["none", "weights", "sampler"] = "none"
+    balance: Literal["none", "weights", "sampler", "views"] = "none"
     balance_limit: float = Field(5.0, ge=1)
     flip: bool = False
     rotate_deg: float = Field(0.0, ge=0, le=180)
-    crop: int | None = Field(None, ge=1)
+    jitter: Annotated[
+        tuple[_Strength, _Strength, _Strength, Annotated[float, Field(ge=0, le=0.5)]], BeforeValidator(_four)
+    ] = (0.0, 0.0, 0.0, 0.0)
+    crop: Annotated[int | None, BeforeValidator(_none)] = Field(None, ge=1)
     mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
+    mesa: float = Field(0.0, ge=0, allow_inf_nan=False)
     patience: int = Field(0, ge=0)
     inner_share: float = Field(0.2, gt=0, lt=1)
     vote: Literal["majority", "mean"] = "majority"
@@ -115,15 +140,19 @@ def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recip
         raise UserError("want labelled training samples, got none; give the fold training clips")
     if recipe.patience and valid is None:
         train, valid = split_groups(train, recipe.inner_share, context.seed)
+    if valid is not None:
+        valid = samples.tested(valid)
     network.to(context.device).train()
     loader = _Loader(train, recipe, context)
     optimiser = _optimiser(network, recipe)
     stopper = _Stopper(recipe.patience)
+    teacher = _Teacher(network) if recipe.mesa else None
     for epoch in range(context.first_epoch, context.first_epoch + recipe.epochs):
         rate = learning_rate(recipe, epoch - context.first_epoch)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, accuracy = _epoch(network, loader, optimiser, recipe, (epoch - context.first_epoch) / recipe.epochs)
+        progress = (epoch - context.first_epoch) / recipe.epochs
+        loss, accuracy = _epoch(network, loader, optimiser, recipe, progress, teacher)
         _check_finite(loss, epoch)
         for name, value in (("loss", loss), ("train_accuracy", accuracy), ("learning_rate", rate)):
             context.log.setdefault(name, []).append(value)
@@ -137,7 +166,7 @@ def predict(network: nn.Module, selection: Samples, recipe: Recipe, device: str 
     """Class probabilities of every view: (N, C) float32, rows sum to 1. Leaves the network's mode as it was."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
-    loader = _Loader(selection, recipe, Context(seed=0, device=device))
+    loader = _Loader(replace(selection, y=None, classes=0), recipe, Context(seed=0, device=device))
     with torch.inference_mode(), _autocast(recipe, device):
         parts = [probabilities(network, network(**x)).float().cpu() for x in loader.in_order()]
     for module, mode in modes:
@@ -185,7 +214,12 @@ def class_weights(y: Array, classes: int, limit: float) -> Array:
 
 
 def _epoch(
-    network: nn.Module, loader: _Loader, optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float
+    network: nn.Module,
+    loader: _Loader,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    progress: float,
+    teacher: _Teacher | None = None,
 ) -> tuple[float, float]:
     """One pass; (mean loss, running accuracy against the hard labels)."""
     total, right, seen = 0.0, 0.0, 0
@@ -193,9 +227,15 @@ def _epoch(
         with _autocast(recipe, loader.device):
             output = network(**x)
         loss = (_losses(network, output, target, recipe, progress) * weight).mean()
+        if teacher is not None and progress >= _MESA_BEGINS:
+            with _autocast(recipe, loader.device):
+                wanted = teacher.decides(x)
+            loss = loss + recipe.mesa * _divergence(wanted, probabilities(network, output))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        if teacher is not None:
+            teacher.follow(network)
         with torch.no_grad():
             hit = probabilities(network, output).argmax(-1) == target.argmax(-1)
         total += float(loss.detach()) * len(target)
@@ -212,6 +252,37 @@ def _losses(network: nn.Module, output: Tensor, target: Tensor, recipe: Recipe, 
     if recipe.criterion == "focal":
         log_probs = (1 - log_probs.exp()) ** 2 * log_probs
     return -(target * log_probs).sum(-1)
+
+
+def _divergence(wanted: Tensor, probs: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of decisions (B, C) from those that are wanted; the mean over the batch."""
+    least = torch.finfo(torch.float32).tiny
+    return (wanted * (wanted.clamp_min(least).log() - probs.clamp_min(least).log())).sum(-1).mean()
+
+
+class _Teacher:
+    """MESA's: a network in evaluation mode whose weights are an exponential average of those of another.
+
+    At the beginning the average is short, or it would hold the random weights of the first step for thousands of steps.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.steps = copy.deepcopy(network).eval().requires_grad_(False), 0
+
+    @torch.no_grad()
+    def follow(self, network: nn.Module) -> None:
+        """After each step; buffers, such as batch norm's statistics, are taken as they are."""
+        self.steps += 1
+        keeps = min(_MESA_KEEPS, self.steps / (self.steps + 10))
+        for mean, new in zip(self.network.parameters(), network.parameters(), strict=True):
+            mean.lerp_(new, 1 - keeps)
+        for mine, its in zip(self.network.buffers(), network.buffers(), strict=True):
+            mine.copy_(its)
+
+    @torch.no_grad()
+    def decides(self, x: dict[str, Tensor]) -> Tensor:
+        """(B, C)."""
+        return probabilities(self.network, self.network(**x))
 
 
 class _Loader:
@@ -252,24 +323,32 @@ class _Loader:
         weights = torch.from_numpy(class_weights(y, classes, recipe.balance_limit)).float()
         self.weights = weights if recipe.balance == "weights" else torch.ones(classes)
         self.share = weights[torch.from_numpy(y)] if recipe.balance == "sampler" else None
+        self.views = _Views(self.selection, y, recipe.balance_limit) if recipe.balance == "views" else None
 
     def _order(self) -> Tensor:
+        if self.views is not None:
+            chosen = self.views.drawn(self.generator)
+            return chosen[torch.randperm(len(chosen), generator=self.generator)]
         if self.share is None:
             return torch.randperm(len(self.selection), generator=self.generator)
         return torch.multinomial(self.share, len(self.selection), replacement=True, generator=self.generator)
 
     def _augmented(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same mirror, turn and crop for every array of a sample."""
+        """The same mirror, turn, colours and crop for every array of a sample."""
         recipe, count = self.recipe, len(next(iter(x.values())))
         chosen = (torch.rand(count, generator=self.generator) < 0.5).to(self.device) if recipe.flip else None
         turn = torch.rand(count, generator=self.generator) if recipe.rotate_deg else None
-        place = self.generator.get_state()
         for name, array in x.items():
             names = self.selection.channels[name]
             if chosen is not None:
                 array = augment.mirror(array, names, chosen)
             if turn is not None:
                 array = augment.rotate(array, names, ((2 * turn - 1) * recipe.rotate_deg).to(self.device))
+            x[name] = array
+        if any(recipe.jitter):
+            x = augment.jitter(x, self.selection.channels, recipe.jitter, self.generator)
+        place = self.generator.get_state()
+        for name, array in x.items():
             self.generator.set_state(place)
             x[name] = self._cropped(array, self.generator)
         return x
@@ -290,6 +369,34 @@ class _Loader:
             name: tensor.to(self.device).float() / (255 if tensor.dtype == torch.uint8 else 1)
             for name, tensor in tensors.items()
         }
+
+
+class _Views:
+    """Which views train in an epoch under ``balance = "views"``: positions in the selection.
+
+    Raises:
+        UserError: no view is for training only.
+    """
+
+    def __init__(self, selection: Samples, y: Array, limit: float) -> None:
+        extra = selection.train_only[selection.rows]
+        if not extra.any():
+            raise UserError(
+                "want views that are for training only for recipe.balance = 'views', got none; let the input make them "
+                "(bidirectional240: input.near = [-2, -1, 1, 2]) or set recipe.balance"
+            )
+        own = np.bincount(y[~extra], minlength=selection.classes)
+        most = round(limit * own[own > 0].min(initial=len(y)))
+        self.own = torch.from_numpy(np.flatnonzero(~extra))
+        self.more = [
+            (torch.from_numpy(np.flatnonzero(extra & (y == label))), max(0, most - int(count)))
+            for label, count in enumerate(own)
+        ]
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """The clips' own views, then those added to each class."""
+        added = [views[torch.randperm(len(views), generator=generator)[:count]] for views, count in self.more]
+        return torch.cat([self.own, *added])
 
 
 def _batches(order: Tensor, size: int) -> Sequence[Tensor]:

@@ -32,9 +32,10 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             jitters colours and starts from weights for photographs, and the published code loads RGB flow
             pictures; the text itself only says that the sum is the input. "uv": the two components in pixels;
             "uvm": with their magnitude.
-        augment_as: what the colours are to augmentation. "flow": channels are named wheel_r, wheel_g, wheel_b, since
-            a mirrored motion has another hue; "picture": r, g, b, so that a mirror moves pixels and leaves hues, as
-            the published code does (a motion to the left then still has the colour of left).
+        augment_as: what the colours are to augmentation. "flow": channels are named wheel_r, wheel_g, wheel_b, so
+            that a mirror or a turn gives hues of the mirrored or turned motion; "picture": r, g, b, so that it moves
+            pixels and leaves hues, as the published code does (a motion to the left then still has the colour of
+            left).
         size: side of the picture; flow of another size is resized and counts pixels of the new one.
         max_px: length of the vector with full colour, in pixels at `size` (longer ones are darkened); None: the
             longest of each picture, so that strength is lost. The paper says neither.
@@ -71,11 +72,6 @@ def channels(options: Options) -> dict[str, tuple[str, ...]]:
         names = ("uu", "vv") if options.fusion == "product" else ("u", "v")
         names += ("magnitude",) if options.encoding == "uvm" else ()
     return {"flow": names * 2 if options.fusion == "concatenation" else names}
-
-
-def mirrors(options: Options) -> bool:
-    """Whether a mirror by channel name gives the flow of the mirrored face: not where hues are directions."""
-    return channels(options)["flow"][0] != "wheel_r"
 
 
 def plan(moment: Moment, options: Options) -> Plan:
