@@ -681,7 +681,7 @@ def test_several_moments_are_numbered_pictures(at_home, models, corpus, tmp_path
 
 
 def test_a_centre_crop_is_put_back_into_the_middle(at_home, models):
-    opened = clips._opened(models / "svm")
+    opened = clips.open_model(models / "svm", clips.Wanted())
     cropped = replace(opened, recipe=opened.recipe.model_copy(update={"crop": 14}))
     flow = np.random.default_rng(0).random((3, 28, 28)).astype(np.float32)
     heat = clips._mean_heat(cropped, [View("v", {"flow": flow})], 0, "gradient_input")
@@ -689,6 +689,155 @@ def test_a_centre_crop_is_put_back_into_the_middle(at_home, models):
     assert np.isfinite(heat[7:21, 7:21]).all()
     assert np.isnan(heat[:7]).all()
     assert np.isfinite(heat).sum() == 14 * 14
+
+
+# --- several models beside each other
+
+
+@pytest.fixture(scope="module")
+def four(corpus, tmp_path_factory):
+    """Two networks on the flow from onset to apex, two on the bidirectional one, as in figure 9 of BOWAM."""
+    folder = tmp_path_factory.mktemp("four")
+    small = {"dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "stem_stride": 1, "layer_scale": 0.1}
+    plain = {"transform": "none", "spatial": False, "channel": False}
+    for fusion in ("conventional", "sum"):
+        for name, changes in (("plain", plain), ("bowam", {})):
+            tables = {
+                "datasets": ["simulated"],
+                "spotting": {"name": "flow_peak"},
+                "flow": {"name": "dis"},
+                "input": {"name": "bidirectional240", "fusion": fusion, "size": 36},
+                "model": {"name": "bowam", **small, **changes},
+                "recipe": {"epochs": 1, "batch": 9, "crop": 32},
+            }
+            experiment.train(config.resolve(tables), folder / f"{name}_{fusion}", roots={"simulated": corpus})
+    return [folder / f"{name}_{fusion}" for fusion in ("conventional", "sum") for name in ("plain", "bowam")]
+
+
+def test_four_models_beside_each_other(at_home, four, tmp_path):
+    out, key = tmp_path / "e.svg", "simulated/s01/c02"
+    found = explain.beside.clip(four, key, out, explain.Wanted(method="grad_cam"))
+    (moment,) = found["moments"]
+    names = ["plain_conventional", "bowam_conventional", "plain_sum", "bowam_sum"]
+    assert list(moment["models"]) == names
+    assert found["methods"] == dict.fromkeys(names, "grad_cam")
+    for folder, told in zip(four, moment["models"].values(), strict=True):
+        (predicted,) = experiment.predict(folder, [key])
+        assert told["probabilities"] == predicted["probabilities"]
+        assert told["explained"] == told["class"] == predicted["class"]
+        assert told["trained_on"] is True
+        assert (moment["onset"], moment["apex"]) == (predicted["onset"], predicted["apex"])
+    drawn = words(out)
+    for text in ("flow of 1, 2", "flow of 3, 4", "1  plain_", "conventional", "hue of the flow: where to"):
+        assert text in drawn, text
+    assert drawn.count("trained on subject") == 4
+    assert [text for text in drawn if text.startswith("apex")]
+    pictures = out.read_text(encoding="utf-8").count("<image")
+    assert pictures == 1 + 2 + 4 + 1  # apex, flows, a face a model, wheel
+
+
+def test_models_of_other_inputs_look_at_the_moments_of_the_first(at_home, models, four, corpus, tmp_path, monkeypatch):
+    from fleeting.spotting import flow_peak
+
+    monkeypatch.setattr(flow_peak, "locate", lambda face, options: [Moment(0, 4, 8), Moment(8, 12, 14)])
+    folder = next((corpus / "frames").rglob("c02"))
+    chosen = [models / "areas", models / "svm", four[3]]
+    out = tmp_path / "e.png"
+    found = explain.beside.clip(chosen, str(folder), out, explain.Wanted(only="surprise", fps=50))
+    assert [(moment["onset"], moment["apex"]) for moment in found["moments"]] == [(0, 4), (8, 12)]
+    for moment in found["moments"]:
+        assert list(moment["models"]) == ["areas", "svm", "bowam_sum"]
+        assert {told["explained"] for told in moment["models"].values()} == {"surprise"}
+        assert {told["trained_on"] for told in moment["models"].values()} == {None}
+    height, width = cv2.imread(str(out)).shape[:2]
+    assert 0.25 < height / width < 0.8
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(at_home, four, tmp_path):
+    import shutil
+
+    for run in ("a", "b"):
+        shutil.copytree(four[0], tmp_path / run / "model")
+    twice = [tmp_path / "a" / "model", tmp_path / "b" / "model"]
+    found = explain.beside.clip([*twice, twice[0]], "simulated/s01/c02", tmp_path / "e.png")
+    assert len(found["methods"]) == 3
+    found = explain.beside.clip(twice, "simulated/s01/c02", tmp_path / "e.png")
+    assert list(found["methods"]) == ["a/model", "b/model"]
+
+
+def test_published_flow_has_no_apex_beside(standin, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLEETING_MEGC2019_FLOW", str(standin))
+    for cost in (1, 5):
+        tables = {"model": {"name": "flow_svm", "C": cost}}
+        experiment.train(config.resolve(tables), tmp_path / f"c{cost}")
+    found = explain.beside.clip([tmp_path / "c1", tmp_path / "c5"], "samm/001/001_01", tmp_path / "e.svg")
+    assert set(found["moments"][0]) == {"models"}
+    drawn = words(tmp_path / "e.svg")
+    assert "flow" in drawn
+    assert not [text for text in drawn if text.startswith("apex")]
+
+
+def test_the_command_draws_them_and_says_what_each_decided(at_home, four, tmp_path, monkeypatch, capsys):
+    arguments = ("explain", four[0], "simulated/s02/c01", "--beside", four[3], "--out", tmp_path / "e.png")
+    code, told, err = fleeting(monkeypatch, capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "  plain_conventional: " in told
+    assert "  bowam_sum: " in told
+    code, told, _ = fleeting(monkeypatch, capsys, *arguments, "--method", "hires_cam", "--json")
+    assert code == 0
+    assert json.loads(told)["methods"] == {"plain_conventional": "hires_cam", "bowam_sum": "hires_cam"}
+
+
+def test_a_long_name_is_broken_where_it_is_joined():
+    from fleeting.explain import beside
+
+    assert beside._wrapped("1  short", 2) == "1  short"
+    assert beside._wrapped("1  bowam_bidirectional/seed-0", 1.3).splitlines() == [
+        "1  bowam_",
+        "bidirectional/",
+        "seed-0",
+    ]
+    assert beside._wrapped("x" * 80, 1) == "x" * 80
+
+
+# --- what a network does not see may be chosen
+
+
+def test_the_apex_may_be_spotted_and_a_folder_has_a_rate(at_home, models, corpus, tmp_path, monkeypatch, capsys):
+    from fleeting.spotting import flow_peak
+
+    seen = []
+
+    def locate(face, options):
+        seen.append(face.clip.fps)
+        return [Moment(1, 5, 9)]
+
+    monkeypatch.setattr(flow_peak, "locate", locate)
+    arguments = ("explain", models / "svm", "simulated/s01/c02", "--out", tmp_path / "e.png", "--json")
+    code, told, _ = fleeting(monkeypatch, capsys, *arguments, "--set", "apex=spotted")
+    assert code == 0
+    assert json.loads(told)["moments"][0]["apex"] == 5
+    folder = next((corpus / "frames").rglob("c03"))
+    fleeting(monkeypatch, capsys, "explain", models / "svm", folder, "--fps", "25", *arguments[3:])
+    assert seen[-1] == 25
+    code, _, err = fleeting(monkeypatch, capsys, *arguments, "--set", "flow.name=dis")
+    assert code == 2
+    assert "want --set to change spotting, face, apex of a model, got 'flow.name=dis'" in err
+
+
+@pytest.mark.data
+def test_models_beside_each_other_on_a_clip_of_a_real_video(real, four, tmp_path):
+    """Half a second out of a recording, as a folder of frames."""
+    video = cv2.VideoCapture(str(real / "face_videos" / "single_face.mp4"))
+    for index in range(30):
+        _, frame = video.read()
+        (tmp_path / "cut").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "cut" / f"{index:03d}.jpg"), frame)
+    found = explain.beside.clip(
+        four, str(tmp_path / "cut"), tmp_path / "e.png", explain.Wanted(method="grad_cam", fps=30)
+    )
+    assert all(0 <= moment["onset"] < moment["apex"] <= moment["offset"] < 30 for moment in found["moments"])
+    assert (tmp_path / "e.png").stat().st_size > 100_000
 
 
 @pytest.mark.data

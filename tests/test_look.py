@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fleeting import look, motion
+from fleeting import look, motion, page
 from fleeting.errors import UserError
 from fleeting.records import Clip, FaceClip, FlowField, FlowFile, Moment, Track
 
@@ -73,7 +73,7 @@ def test_a_moment_without_apex_shows_the_second_frame(tmp_path):
 def region(path, column, row):
     """The inner half of a picture of the sheet."""
     picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    left, top = look._EDGE + column * (look._SIDE + look._BESIDE), (0.75, 3.85)[row]
+    left, top = page.EDGE + column * (look._SIDE + look._BESIDE), (0.75, 3.85)[row]
     inner = slice(int((top + look._SIDE / 4) * 150), int((top + look._SIDE * 3 / 4) * 150))
     return picture[inner, int((left + look._SIDE / 4) * 150) : int((left + look._SIDE * 3 / 4) * 150)]
 

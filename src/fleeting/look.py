@@ -12,30 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fleeting import files, landmarks, motion
+from fleeting import landmarks, motion, page
 from fleeting.errors import UserError, ranges, spans
+from fleeting.page import FORMATS, check_format
 from fleeting.records import Array, FaceClip, FlowField, Moment, Pair, Track
 
-FORMATS = (".pdf", ".png", ".svg")
-_INK, _MUTED, _RULE, _FACE, _NONE = "#1c2228", "#57616b", "#dcdad4", "#1f5f8b", "#b3261e"
-_STYLE: Any = {
-    # text stays text, and the same picture twice is the same file
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fleeting",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _RULE,
-    "axes.labelcolor": _MUTED,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-}
 # a still face must not look like a moving one: below this length colours stay pale
 _LEAST_PX, _LEAST_STRAIN = 0.1, 0.01
 _CLOSED = ("left_eye", "right_eye", "mouth")
 _MOST_NAMED, _THUMBNAILS = 6, 8
-# inches: a picture, what stands to its right, the edge of the sheet
-_SIDE, _BESIDE, _EDGE = 2.75, 0.8, 0.3
-_WIDTH = _EDGE + 3 * (_SIDE + _BESIDE)
+# inches: a picture, and what stands to its right; three fill the page
+_SIDE, _BESIDE = 2.75, 0.8
 
 
 def draw(
@@ -63,16 +50,17 @@ def draw(
     Raises:
         UserError: another format, or the picture cannot be written.
     """
-    check_format(out)
+    page.check_format(out)
     moment = face.moment if len(face.frames) else None
-    with mpl.rc_context(_STYLE):
-        figure = _sheet(face.clip.key if title is None else title, 7.85 if moment else 3.75)
+    with mpl.rc_context(page.STYLE):
+        figure = page.sheet(face.clip.key if title is None else title, 7.85 if moment else 3.75)
         if moment is not None:
             seconds = _seconds(face, times_s)
             _frames(_row(figure, 0.75), face, moment, pair, seconds)
-            _time_line(_place(figure, _EDGE, 7.0, _WIDTH - 2 * _EDGE, 0.75), moment, len(face.frames), seconds)
+            below = page.place(figure, page.EDGE, 7.0, page.WIDTH - 2 * page.EDGE, 0.75)
+            _time_line(below, moment, len(face.frames), seconds)
         _maps(_row(figure, 3.85 if moment else 0.75), field, _between(face, pair), _outline(face, field, pair))
-        _save(figure, out)
+        page.save(figure, out)
 
 
 def track_strip(out: Path, frames: Sequence[Array], track: Track) -> None:
@@ -86,45 +74,31 @@ def track_strip(out: Path, frames: Sequence[Array], track: Track) -> None:
     Raises:
         UserError: another format, the picture cannot be written, or the track is of another recording.
     """
-    check_format(out)
+    page.check_format(out)
     if len(track.state) != len(frames):
         raise UserError(
             f"{out}: want a track of {len(frames)} frames, got one of {len(track.state)}; track this recording"
         )
     height, width = frames[0].shape[:2]
-    side, gap = (_WIDTH - 2 * _EDGE + 0.1) / _THUMBNAILS, 0.1
+    side, gap = (page.WIDTH - 2 * page.EDGE + 0.1) / _THUMBNAILS, 0.1
     below = 0.75 + (side - gap) * height / width
-    with mpl.rc_context(_STYLE):
-        figure = _sheet(_summary(track.state), below + 2.55)
+    with mpl.rc_context(page.STYLE):
+        figure = page.sheet(_summary(track.state), below + 2.55)
         for number, index in enumerate(_spread(np.flatnonzero(track.state >= 0))):
-            axes = _place(figure, _EDGE + number * side, 0.75, side - gap, (side - gap) * height / width)
+            axes = page.place(figure, page.EDGE + number * side, 0.75, side - gap, (side - gap) * height / width)
             _thumbnail(axes, frames[index], index, track)
-        strip = _place(figure, _EDGE + 0.45, below + 1.65, _WIDTH - 2 * _EDGE - 0.45, 0.3)
-        size = _place(figure, _EDGE + 0.45, below + 0.5, _WIDTH - 2 * _EDGE - 0.45, 1.05)
+        strip = page.place(figure, page.EDGE + 0.45, below + 1.65, page.WIDTH - 2 * page.EDGE - 0.45, 0.3)
+        size = page.place(figure, page.EDGE + 0.45, below + 0.5, page.WIDTH - 2 * page.EDGE - 0.45, 1.05)
         size.sharex(strip)
         _face_height(size, track)
         _states(strip, track.state)
         _time_above(size, frames)
-        _save(figure, out)
-
-
-# --- a sheet, measured in inches from its upper left corner
-
-
-def _sheet(title: str, height: float) -> Figure:
-    figure = Figure(figsize=(_WIDTH, height))
-    figure.text(_EDGE / _WIDTH, 1 - 0.18 / height, title, ha="left", va="top", fontsize=12, fontweight="bold")
-    return figure
-
-
-def _place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    across, down = figure.get_size_inches()
-    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+        page.save(figure, out)
 
 
 def _row(figure: Figure, top: float) -> list[Axes]:
     """Three places for pictures."""
-    return [_place(figure, _EDGE + number * (_SIDE + _BESIDE), top, _SIDE, _SIDE) for number in range(3)]
+    return [page.place(figure, page.EDGE + number * (_SIDE + _BESIDE), top, _SIDE, _SIDE) for number in range(3)]
 
 
 def settle(out: Path, moments: Sequence[dict[str, Any]]) -> None:
@@ -139,32 +113,9 @@ def numbered(out: Path, moments: Sequence[dict[str, Any]]) -> Path:
     return out.with_stem(f"{out.stem}_{len(moments) + 1}")
 
 
-def check_format(out: Path) -> None:
-    """Before any work.
-
-    Raises:
-        UserError: not one of `FORMATS`.
-    """
-    kind = out.suffix.lower()
-    if kind not in FORMATS:
-        raise UserError(f"{out}: want a picture in {', '.join(FORMATS)}, got {kind or 'no ending'}; rename it")
-
-
-def _save(figure: Figure, out: Path) -> None:
-    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
-    with files.replacing(out) as temporary:
-        figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=150, facecolor="white", metadata=metadata)
-
-
 def _fit(axes: Axes, picture: Array) -> None:
     """What is drawn over a picture does not widen it."""
     axes.set(xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
-
-
-def _bare(axes: Axes, name: str) -> None:
-    axes.set_title(name, fontsize=9.5, loc="left", color=_INK)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
 
 
 # --- a moment
@@ -176,18 +127,14 @@ def _seconds(face: FaceClip, times_s: Array | None) -> Array | None:
     return times_s
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:+.0f} ms" if seconds else "0 ms"
-
-
 def _frames(row: Sequence[Axes], face: FaceClip, moment: Moment, pair: Pair, times_s: Array | None) -> None:
     middle = ("apex", moment.apex) if moment.apex is not None else ("second frame of the flow", pair[1])
     shown = (("onset", moment.onset), middle, ("offset", moment.offset))
     for axes, (name, index) in zip(row, shown, strict=True):
         picture = face.frames[index]
         axes.imshow(picture)
-        after = "" if times_s is None else f", {_ms(times_s[index] - times_s[moment.onset])}"
-        _bare(axes, f"{name}: frame {index}{after}")
+        after = "" if times_s is None else f", {page.ms(times_s[index] - times_s[moment.onset])}"
+        page.bare(axes, f"{name}: frame {index}{after}")
         if face.landmarks is not None and np.isfinite(face.landmarks[index]).all():
             x, y = face.landmarks[index].T
             axes.plot(x, y, ".", color="white", markersize=9 if len(x) <= 5 else 1.8, markeredgewidth=0, alpha=0.75)
@@ -240,13 +187,13 @@ def _flow(axes: Axes, uv: Array, name: str) -> None:
         scale_units="xy",
         scale=1 / (1.4 * step),
         width=0.0035,
-        color=_INK,
+        color=page.INK,
         alpha=0.7,
     )
-    _bare(axes, name)
+    page.bare(axes, name)
     inset = axes.inset_axes((1.03, 0.0, 0.22, 0.22))
     inset.imshow(_disc(160))
-    inset.set_title(f"{full:.2g} px", fontsize=9, color=_MUTED, pad=3)
+    inset.set_title(f"{full:.2g} px", fontsize=9, color=page.MUTED, pad=3)
     inset.set_axis_off()
 
 
@@ -265,7 +212,7 @@ def _map(axes: Axes, values: Array, name: str, unit: str, colours: str, least: f
     bar = axes.figure.colorbar(drawn, cax=beside, extend="max" if values.max() > top else "neither")
     bar.set_label(unit)
     bar.outline.set_visible(False)
-    _bare(axes, name)
+    page.bare(axes, name)
 
 
 def _outline(face: FaceClip, field: FlowField, pair: Pair) -> Array | None:
@@ -288,31 +235,31 @@ def _draw_outline(axes: Axes, points: Array | None) -> None:
         if name in _CLOSED:
             # of the mouth the outer ring, which is its first 12 points
             line = np.vstack([line[:12], line[:1]])
-        axes.plot(*line.T, color=_INK, linewidth=0.7, alpha=0.5)
+        axes.plot(*line.T, color=page.INK, linewidth=0.7, alpha=0.5)
 
 
 def _time_line(axes: Axes, moment: Moment, count: int, times_s: Array | None) -> None:
     """The moment on a stretch of the recording, as long again on both sides."""
     margin = max(3, moment.offset - moment.onset)
     left, right = max(0, moment.onset - margin), min(count - 1, moment.offset + margin)
-    for low, high, colour in ((left, right, _RULE), (moment.onset, moment.offset, _FACE)):
+    for low, high, colour in ((left, right, page.RULE), (moment.onset, moment.offset, page.GOOD)):
         axes.plot([low, high], [0, 0], color=colour, linewidth=6, solid_capstyle="round")
-    marks = [("onset", moment.onset, _FACE), ("offset", moment.offset, _FACE), ("apex", moment.apex, _NONE)]
+    marks = [("onset", moment.onset, page.GOOD), ("offset", moment.offset, page.GOOD), ("apex", moment.apex, page.BAD)]
     for name, index, colour in marks:
         if index is None:
             continue
         apex = name == "apex"
         axes.plot(index, 0, "o", markersize=12 if apex else 9, color=colour)
-        after = "" if times_s is None else f", {_ms(times_s[index] - times_s[moment.onset])}"
+        after = "" if times_s is None else f", {page.ms(times_s[index] - times_s[moment.onset])}"
         side, place = ("bottom", 9) if apex else ("top", -9)
         # away from the other, but not over the edge
         at_edge = (index - left if name == "onset" else right - index) < 0.15 * (right - left)
         ha = "center" if apex else "right" if (name == "onset") != at_edge else "left"
         _note(axes, index, f"{name} {index}{after}", (0, place), {"ha": ha, "va": side})
-    _note(axes, left, f"{left}", (-9, 0), {"ha": "right", "va": "center", "color": _MUTED})
-    _note(axes, right, f"{right}", (9, 0), {"ha": "left", "va": "center", "color": _MUTED})
+    _note(axes, left, f"{left}", (-9, 0), {"ha": "right", "va": "center", "color": page.MUTED})
+    _note(axes, right, f"{right}", (9, 0), {"ha": "left", "va": "center", "color": page.MUTED})
     axes.set(xlim=(left - 0.05 * (right - left), right + 0.05 * (right - left)), ylim=(-1, 1))
-    _bare(axes, f"frames {left} to {right}, of {count}")
+    page.bare(axes, f"frames {left} to {right}, of {count}")
 
 
 def _note(axes: Axes, at: float, words: str, away: tuple[float, float], style: dict[str, Any]) -> None:
@@ -341,12 +288,12 @@ def _thumbnail(axes: Axes, picture: Array, index: int, track: Track) -> None:
     step = max(1, picture.shape[0] // 240)
     axes.imshow(picture[::step, ::step], extent=(-0.5, picture.shape[1] - 0.5, picture.shape[0] - 0.5, -0.5))
     found = track.state[index] == 1
-    _bare(axes, f"{index}" if found else f"{index}: no face")
+    page.bare(axes, f"{index}" if found else f"{index}: no face")
     if found:
         left, top, right, bottom = _boxes(track)[index]
         axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color="white", linewidth=1.2)
     else:
-        axes.set_title(f"{index}: no face", fontsize=9.5, loc="left", color=_NONE)
+        axes.set_title(f"{index}: no face", fontsize=9.5, loc="left", color=page.BAD)
     _fit(axes, picture)
 
 
@@ -362,16 +309,16 @@ def _face_height(axes: Axes, track: Track) -> None:
     height = np.where(track.state == 1, boxes[:, 3] - boxes[:, 1], np.nan)
     # a line needs neighbours
     alone = len(height) < 2 or bool(np.isnan(height[1:] + height[:-1]).all())
-    axes.plot(np.arange(len(height)), height, "." if alone else "-", color=_FACE, linewidth=1.2)
+    axes.plot(np.arange(len(height)), height, "." if alone else "-", color=page.GOOD, linewidth=1.2)
     axes.set(ylabel="face height, px", ylim=(0, 1.15 * np.nanmax(height) if np.isfinite(height).any() else 1))
     axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.grid(axis="y", color=page.RULE, linewidth=0.6)
     axes.tick_params(axis="x", labelbottom=False, length=0)
 
 
 def _states(axes: Axes, state: Array) -> None:
     """Stretches with a face, without, and not looked at; a single frame stays visible in an hour."""
-    for value, colour, name in ((-1, _RULE, "not looked at"), (1, _FACE, "face"), (0, _NONE, "no face")):
+    for value, colour, name in ((-1, page.RULE, "not looked at"), (1, page.GOOD, "face"), (0, page.BAD, "no face")):
         runs = spans(np.flatnonzero(state == value))
         if runs:
             bars = [(low - 0.5, high - low + 1) for low, high in runs]

@@ -5,7 +5,8 @@ A heat map says what a network looked at. It says neither that the network is ri
 
 from __future__ import annotations
 
-from fleeting.explain.clips import clip, lines
+from fleeting.explain import beside
+from fleeting.explain.clips import Wanted, clip, lines
 from fleeting.explain.maps import METHODS, SIGNED, heat
 
-__all__ = ["METHODS", "SIGNED", "clip", "heat", "lines"]
+__all__ = ["METHODS", "SIGNED", "Wanted", "beside", "clip", "heat", "lines"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fleeting import (
     finding,
     landmarks,
     look,
+    page,
     plugins,
     runs,
     samples,
@@ -31,7 +32,7 @@ from fleeting.config import Experiment
 from fleeting.errors import UserError, nearest
 from fleeting.explain import maps, sheet
 from fleeting.explain.sheet import Explained
-from fleeting.records import Array, FaceClip, Samples, View
+from fleeting.records import Array, Clip, FaceClip, Samples, View
 from fleeting.seeing import Progress, Seen, quiet
 
 # channels whose zero is lost: the median stands for "nothing here", since most of a face is still
@@ -41,7 +42,8 @@ _PARTS = (
     "outside the face",
     *("cheeks and chin" if name == "jaw" else name.replace("_", " ") for name in landmarks.REGIONS),
 )
-_TOLD = {True: "trained on", False: "not trained on", None: "unknown"}
+_FREE = ("spotting", "face", "apex")  # what a network does not see
+TOLD = {True: "trained on", False: "not trained on", None: "unknown"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Model:
         input, options: the plug-in that makes the views, and its options.
         recipe: of its training: crop and vote.
         trained_on: ``dataset/subject`` of the training part.
+        method: of the maps, resolved.
+        name: what it is called beside others.
     """
 
     network: nn.Module
@@ -64,11 +68,32 @@ class Model:
     options: Any
     recipe: training.Recipe
     trained_on: tuple[str, ...]
+    method: str
+    name: str
+
+    def knows(self, clip: Clip) -> bool:
+        """Whether the subject of a corpus's clip was trained on."""
+        return clip.group in self.trained_on
 
 
-def clip(
-    model: Path, name: str, out: Path, only: str | None = None, method: str = "auto", progress: Progress = quiet
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Wanted:
+    """What is explained.
+
+    Attributes:
+        only: the class; None: all, and beside other models each model's own decision.
+        method: see `maps`.
+        changes: "a.b=value" of ``spotting``, ``face`` and ``apex``, as `fleeting predict` takes them.
+        fps: frames a second of a folder of frames.
+    """
+
+    only: str | None = None
+    method: str = "auto"
+    changes: Sequence[str] = ()
+    fps: float | None = None
+
+
+def clip(model: Path, name: str, out: Path, wanted: Wanted = Wanted(), progress: Progress = quiet) -> dict[str, Any]:
     """Draws what a model saw of each moment of a clip, its decision, and a heat map of every class over the face.
 
     The maps of all views of a moment are averaged, those that are for training only left out.
@@ -78,8 +103,7 @@ def clip(
         name: clip key of a corpus of the model's experiment, or the path of a video, a folder of frames or a flow
             picture.
         out: .png, .svg or .pdf; a recording with several moments gives ``NAME_1.png``, ``NAME_2.png``, ...
-        only: the class to explain; None: all.
-        method: see `maps`.
+        wanted: class, method, changes.
         progress: for a progress bar.
 
     Returns:
@@ -90,27 +114,30 @@ def clip(
         and None for a file, whose subject is not known.
 
     Raises:
-        UserError: no model folder, no such clip, class or method, no face or moment, or a picture that cannot be
-            written.
+        UserError: no model folder, no such clip, class or method, no face or moment, a change of what the network
+            sees, or a picture that cannot be written.
     """
-    look.check_format(out)
-    opened = _opened(model)
-    if only is not None and only not in opened.classes:
-        raise UserError(f"want a class of {', '.join(opened.classes)}, got {only!r}{nearest(only, opened.classes)}")
-    chosen = maps.resolved(opened.network, method)
-    (found,), known = finding.find(opened.experiment.datasets, [name])
-    trained_on = found.group in opened.trained_on if found.key in known else None
+    page.check_format(out)
+    opened = open_model(model, wanted)
+    (found,), known = finding.find(opened.experiment.datasets, [name], wanted.fps)
     moments: list[dict[str, Any]] = []
     notices: list[str] = []
     with seeing.look(experiment.spotted(opened.experiment, found), found, progress) as seen:
         for one in seen:
             notices = notices or [f"{found.key}: {notice}" for notice in seeing.notices(one)]
             place = look.numbered(out, moments)
-            explained = replace(_explained(opened, one, chosen, only), trained_on=trained_on)
+            explained = explain(opened, one, [wanted.only] if wanted.only else opened.classes, found.key in known)
             sheet.draw(place, explained)
             moments.append(_told(explained, place))
     look.settle(out, moments)
-    return {"clip": found.key, "method": chosen, "trained_on": trained_on, "moments": moments, "notices": notices}
+    trained_on = opened.knows(found) if found.key in known else None
+    return {
+        "clip": found.key,
+        "method": opened.method,
+        "trained_on": trained_on,
+        "moments": moments,
+        "notices": notices,
+    }
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
@@ -119,7 +146,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     for moment in found["moments"]:
         probs = ", ".join(f"{name} {value:.3f}" for name, value in moment["probabilities"].items())
         where = f" frames {moment['onset']} to {moment['offset']}" if "onset" in moment else ""
-        yield f"{found['clip']}{where}: {moment['class']} ({probs}); subject {_TOLD[found['trained_on']]}"
+        yield f"{found['clip']}{where}: {moment['class']} ({probs}); subject {TOLD[found['trained_on']]}"
         for name, shares in moment["regions"].items():
             most = sorted(shares.items(), key=lambda share: -share[1])[:3]
             if not most:  # no landmarks
@@ -154,32 +181,54 @@ def _rest(array: Tensor, names: Sequence[str]) -> Tensor:
     return values.view(*values.shape, *(1,) * (array.ndim - 2))
 
 
-def _opened(folder: Path) -> Model:
+def open_model(folder: Path, wanted: Wanted) -> Model:
+    """A saved model, after a check that it has the class and the method.
+
+    Raises:
+        UserError: no model folder, no such class or method, or a change of what the network sees.
+    """
     network, header = saving.read(folder)
-    resolved = config.resolve(header["experiment"], str(folder / "model.toml"))
-    choice = resolved.input
+    resolved = config.resolve(_changed(header["experiment"], wanted.changes), str(folder / "model.toml"))
+    choice, classes = resolved.input, tuple(header["classes"])
     if choice is None:
         raise UserError(f"{folder}: want a resolved experiment, got one without an input; train the model again")
+    if wanted.only is not None and wanted.only not in classes:
+        hint = nearest(wanted.only, classes)
+        raise UserError(f"want a class of {', '.join(classes)}, got {wanted.only!r}{hint}")
     return Model(
         network=network,
         experiment=resolved,
-        classes=tuple(header["classes"]),
+        classes=classes,
         input=plugins.load("inputs", choice.name),
         options=config.options("inputs", choice),
         recipe=config.recipe(resolved),
         trained_on=tuple(header.get("trained_on", ())),
+        method=maps.resolved(network, wanted.method),
+        name=folder.resolve().name,
     )
 
 
-def _explained(model: Model, seen: Seen, method: str, only: str | None) -> Explained:
+def _changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    for change in changes:
+        if change.partition("=")[0].partition(".")[0].strip() not in _FREE:
+            raise UserError(f"want --set to change {', '.join(_FREE)} of a model, got {change!r}; train it anew")
+    return config.changed(tables, changes)
+
+
+def explain(model: Model, seen: Seen, words: Sequence[str], known: bool) -> Explained:
+    """A moment as one model sees it, with a map of each class of `words`; none: of its decision.
+
+    Args:
+        known: whether the clip is one of a corpus, so that its subject can be looked up.
+    """
     views = [view for view in model.input.make(seen.face, seen.flows, model.options) if not view.train_only]
     channels = model.input.channels(model.options)
     with tempfile.TemporaryDirectory() as folder:
         packed = samples.pack(Path(folder), {seen.clip.key: views}, channels)
         probs = _voted(model, packed)
-    wanted = [only] if only is not None else list(model.classes)
     heats = {
-        word: _placed(model, seen.face, _mean_heat(model, views, model.classes.index(word), method)) for word in wanted
+        word: _placed(model, seen.face, _mean_heat(model, views, model.classes.index(word), model.method))
+        for word in words or [model.classes[int(probs.argmax())]]
     }
     return Explained(
         face=seen.face,
@@ -188,9 +237,10 @@ def _explained(model: Model, seen: Seen, method: str, only: str | None) -> Expla
         probabilities=dict(zip(model.classes, probs.tolist(), strict=True)),
         heats=heats,
         below=_below(model, seen, views[0]),
-        method=method,
+        method=model.method,
         times_s=seen.frames.times_s if seen.frames is not None and seen.frames.fps else None,
         regions={word: _regions(seen.face, heat) for word, heat in heats.items()},
+        trained_on=model.knows(seen.clip) if known else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fleeting import look
+from fleeting import page
 from fleeting.explain.maps import SIGNED
 from fleeting.records import Array, FaceClip
 
@@ -85,22 +85,22 @@ def draw(out: Path, explained: Explained) -> None:
     Raises:
         UserError: another format, or the picture cannot be written.
     """
-    look.check_format(out)
-    with mpl.rc_context(look._STYLE):
-        shown = [*_faces(explained), *_given(explained)]
+    page.check_format(out)
+    with mpl.rc_context(page.STYLE):
+        shown = [*faces(explained), *_given(explained)]
         seen = _Grid(len(shown), _SEEN_SIDE, _SEEN_BELOW)
         hot = _Grid(len(explained.heats), _HEAT_SIDE, _HEAT_BELOW)
         tops = _TOP, _TOP + seen.height + _ROW_TITLE - _SEEN_BELOW
-        figure = look._sheet(explained.face.clip.key, tops[1] + hot.height)
+        figure = page.sheet(explained.face.clip.key, tops[1] + hot.height)
         _headline(figure, explained)
         for axes, (name, picture, scale) in zip(seen.axes(figure, tops[0]), shown, strict=True):
             axes.imshow(picture, interpolation="nearest", **scale)
-            look._bare(axes, name)
-        _say(figure, tops[1] - 0.47, _legend(explained), look._MUTED)
-        full = _full(explained.heats.values())
+            page.bare(axes, name)
+        page.say(figure, tops[1] - 0.47, legend(explained.method, "one scale for all classes"), page.MUTED)
+        hottest = full(explained.heats.values())
         for axes, (word, heat) in zip(hot.axes(figure, tops[1]), explained.heats.items(), strict=True):
-            _heat(axes, explained, word, heat / full)
-        look._save(figure, out)
+            _heat(axes, explained, word, heat / hottest)
+        page.save(figure, out)
 
 
 class _Grid:
@@ -109,34 +109,30 @@ class _Grid:
     def __init__(self, count: int, most: float, below: float) -> None:
         rows = max(1, -(-count // _COLUMNS))
         self.count, self.columns, self.below = count, max(1, -(-count // rows)), below
-        self.side = min(most, (look._WIDTH - 2 * look._EDGE + _GAP) / self.columns - _GAP)
+        self.side = min(most, (page.WIDTH - 2 * page.EDGE + _GAP) / self.columns - _GAP)
         self.height = rows * (self.side + below)
 
     def axes(self, figure: Figure, top: float) -> Iterator[Axes]:
         for number in range(self.count):
             row, column = divmod(number, self.columns)
-            left = look._EDGE + column * (self.side + _GAP)
-            yield look._place(figure, left, top + row * (self.side + self.below), self.side, self.side)
+            left = page.EDGE + column * (self.side + _GAP)
+            yield page.place(figure, left, top + row * (self.side + self.below), self.side, self.side)
 
 
 def _headline(figure: Figure, explained: Explained) -> None:
     probs = ",  ".join(f"{word} {value:.2f}" for word, value in explained.probabilities.items())
-    _say(figure, 0.42, f"decision: {explained.decision}    ({probs})", look._INK)
-    colour = look._NONE if explained.trained_on else look._MUTED
-    _say(figure, 0.62, _SUBJECT[explained.trained_on], colour)
+    page.say(figure, 0.42, f"decision: {explained.decision}    ({probs})", page.INK)
+    colour = page.BAD if explained.trained_on else page.MUTED
+    page.say(figure, 0.62, _SUBJECT[explained.trained_on], colour)
 
 
-def _say(figure: Figure, top: float, text: str, colour: str) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(look._EDGE / width, 1 - top / height, text, ha="left", va="top", fontsize=9.5, color=colour)
+def legend(method: str, scale: str) -> str:
+    """What the colours of a method's maps mean, and what has one scale."""
+    signed = "red speaks for the class, blue against it" if method in SIGNED else "red speaks for the class"
+    return f"reasons by {_METHODS[method]}: {signed}; {scale}"
 
 
-def _legend(explained: Explained) -> str:
-    signed = "red speaks for the class, blue against it" if explained.method in SIGNED else "red speaks for the class"
-    return f"reasons by {_METHODS[explained.method]}: {signed}; one scale for all classes"
-
-
-def _faces(explained: Explained) -> Iterator[tuple[str, Array, dict[str, Any]]]:
+def faces(explained: Explained) -> Iterator[tuple[str, Array, dict[str, Any]]]:
     """Onset and apex of the aligned face."""
     face, moment = explained.face, explained.face.moment
     if moment is None or not len(face.frames):
@@ -144,7 +140,7 @@ def _faces(explained: Explained) -> Iterator[tuple[str, Array, dict[str, Any]]]:
     for name, index in (("onset", moment.onset), ("apex", moment.apex)):
         if index is not None:
             times = explained.times_s
-            after = "" if times is None else f", {look._ms(times[index] - times[moment.onset])}"
+            after = "" if times is None else f", {page.ms(times[index] - times[moment.onset])}"
             yield f"{name}: frame {index}{after}", face.frames[index], {}
 
 
@@ -182,14 +178,30 @@ def _scale(name: str, values: Array) -> dict[str, Any]:
     }
 
 
-def _full(heats: Any) -> float:
+def full(heats: Iterable[Array]) -> float:
+    """The heat that has the full colour, of maps that are drawn on one scale."""
     values = np.concatenate([np.abs(heat[np.isfinite(heat)]).ravel() for heat in heats])
     top = float(np.percentile(values, _FULL)) if len(values) else 0.0
     return top or float(values.max(initial=0)) or 1.0
 
 
 def _heat(axes: Axes, explained: Explained, word: str, share: Array) -> None:
-    """One class: the picture in greys, the map in colours whose opacity is its strength."""
+    """One class: the picture in greys, the map over it, its share of the decision and where the heat lies."""
+    overlay(axes, explained, share)
+    decided = word == explained.decision
+    page.bare(axes, f"{word}  {explained.probabilities[word]:.2f}")
+    axes.title.set_fontweight("bold" if decided else "normal")
+    axes.text(0, 1.03, most(explained.regions.get(word, {})), va="top", fontsize=8.5, color=page.MUTED)
+    if decided:
+        axes.spines[:].set(visible=True, color=page.INK, linewidth=1.6)
+
+
+def overlay(axes: Axes, explained: Explained, share: Array) -> None:
+    """The picture below in greys, and a map of shares of the full colour, whose opacity is its strength.
+
+    Args:
+        share: (h, w) in -1..1, negative against the class; NaN where the network does not look.
+    """
     below = explained.below.mean(axis=-1) if explained.below.ndim == 3 else explained.below
     extent = (0, 1, 1, 0)
     # flow alone: what is still is light, so that colours show
@@ -200,15 +212,9 @@ def _heat(axes: Axes, explained: Explained, word: str, share: Array) -> None:
     colours[..., 3] = _DEPTH * np.clip(np.abs(clear), 0, 1) ** 0.8
     colours[~np.isfinite(share)] = (1, 1, 1, 0.72)  # not looked at
     axes.imshow(colours, extent=extent, interpolation="nearest")
-    decided = word == explained.decision
-    look._bare(axes, f"{word}  {explained.probabilities[word]:.2f}")
-    axes.title.set_fontweight("bold" if decided else "normal")
-    axes.text(0, 1.03, _most(explained.regions.get(word, {})), va="top", fontsize=8.5, color=look._MUTED)
-    if decided:
-        axes.spines[:].set(visible=True, color=look._INK, linewidth=1.6)
 
 
-def _most(shares: Mapping[str, float]) -> str:
+def most(shares: Mapping[str, float]) -> str:
     """The two parts of the face with the most heat, in percent."""
-    most = sorted(shares.items(), key=lambda share: -share[1])[:2]
-    return ", ".join(f"{name} {share:.0%}" for name, share in most if share > 0)
+    largest = sorted(shares.items(), key=lambda share: -share[1])[:2]
+    return ", ".join(f"{name} {share:.0%}" for name, share in largest if share > 0)
