@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fleeting import doctor, runs
+from fleeting import config, doctor, experiment, runs
 from fleeting.datasets import _fixes, _sheets, casme2, casme3, dfme, samm, smic_hs
 from fleeting.errors import UserError, ranges, spans
+from fleeting.protocols import casme2 as casme2_protocol
 from fleeting.protocols import loso
 from fleeting.records import Clip, Fold, FoldResult, FoldTask
 
@@ -249,6 +250,67 @@ def test_a_subject_on_both_sides_is_named_with_its_clips():
         ("casme3/s0", "fold random: 2 of its clips train or validate, 1 are tested"),
         ("casme3/s1", "fold random: 1 of its clips train or validate, 2 are tested"),
     ]
+
+
+def test_a_subject_that_trains_and_validates_is_named_too():
+    clips = people()
+    keys = [clip.key for clip in clips]
+    fold = Fold("mixed", train=(keys[0],), valid=(keys[1],), test={"all": tuple(keys[2:])})
+    found = doctor.overlap([fold], clips)
+    assert [(one.key, one.text) for one in found] == [("casme3/s0", "fold mixed: 1 of its clips train, 1 validate")]
+
+
+def test_a_split_with_overlap_is_refused_in_one_line():
+    clips = people()
+    keys = [clip.key for clip in clips]
+    doctor.refuse_overlap(loso.by_group(clips), clips)
+    mixed = Fold("mixed", train=tuple(keys[1:]), test={"all": (keys[0],)})
+    with pytest.raises(
+        UserError, match=r"got 1 such, the first casme3/s0 .* protocol.subject_overlap = true"
+    ) as caught:
+        doctor.refuse_overlap([mixed], clips)
+    assert "\n" not in str(caught.value)
+
+
+def stratified(tmp_path, monkeypatch):
+    """An experiment file with the frame study's split, on made-up clips of CASME II: ten subjects, seven emotions."""
+    words = ("others", "disgust", "happiness", "repression", "surprise", "sadness", "fear")
+    clips = [
+        Clip("casme2", f"sub{subject:02d}", f"{index}", FRAMES, onset=0, apex=1, offset=2, emotion=word)
+        for subject in range(10)
+        for index, word in enumerate(words)
+    ]
+    monkeypatch.setattr(casme2, "load", lambda root: clips)
+    monkeypatch.setenv("FLEETING_CASME2", str(tmp_path))
+    path = tmp_path / "study.toml"
+    protocol = 'protocol = { name = "casme2", classes = 7, subject_overlap = true }'
+    path.write_text(f'datasets = ["casme2"]\nseeds = [0, 1]\n{protocol}\nmodel = {{ name = "ststnet" }}\n')
+    return path
+
+
+def test_an_experiments_split_is_examined_before_anything_runs(tmp_path, monkeypatch):
+    path = stratified(tmp_path, monkeypatch)
+    report = experiment.examine(config.read(path))
+    assert not report.sound
+    assert {finding.kind for finding in report.findings} == {"overlap"}
+    assert report.findings[0].text.startswith("seed 0, fold stratified: ")
+    assert "part train: 56 clips (disgust 8, happiness 8, repression 8, surprise 8, others 8, sadness 8, fear 8)" in (
+        report.notices
+    )
+    assert "subjects in several parts of a split" in doctor.text(report)
+    left_out = config.read(path, ["protocol.subject_overlap=false"])
+    assert experiment.examine(left_out).sound
+
+
+def test_a_protocol_with_overlap_runs_only_if_asked_for_by_name(tmp_path, monkeypatch):
+    path = stratified(tmp_path, monkeypatch)
+    asked = config.read(path)
+    clips, labels, _ = experiment.load(asked)
+    assert doctor.overlap(experiment.split(asked, clips, labels, 0), clips)
+    silent = config.read(path, ["protocol.subject_overlap=false"])
+    monkeypatch.setattr(casme2_protocol.loso, "by_group", lambda clips: [casme2_protocol._stratified(clips, labels, 0)])
+    with pytest.raises(UserError, match="want no subject in two parts of a fold"):
+        experiment.split(silent, clips, labels, 0)
 
 
 def begin(folder, folds, clips, dropped=(), inner=0):

@@ -180,6 +180,24 @@ def test_an_empty_matrix_scores_nan():
     assert mixed[1] == 1
 
 
+def test_macro_f1_over_all_classes_counts_an_absent_class_as_zero():
+    """The frame study's test part has six of seven classes; its Table V gives their F1."""
+    matrix = metrics.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)  # class 2 is predicted and does not occur
+    assert metrics.uf1(matrix) == pytest.approx((2 / 3 + 1) / 2)
+    assert metrics.uf1_all(matrix) == pytest.approx((2 / 3 + 1) / 3)
+    complete = metrics.confusion([0, 1, 2], [0, 1, 1], 3)
+    assert metrics.uf1_all(complete) == metrics.uf1(complete)
+    assert np.isnan(metrics.uf1_all(np.zeros((2, 2))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_macro_f1_over_all_classes_is_scikit_learns_with_all_labels(seed):
+    rng = np.random.default_rng(seed)
+    true, pred = rng.integers(0, 3, 20), rng.integers(0, 5, 20)
+    wanted = f1_score(true, pred, labels=range(5), average="macro", zero_division=0)
+    assert metrics.uf1_all(metrics.confusion(true, pred, 5)) == pytest.approx(wanted)
+
+
 # --- summary
 
 
@@ -188,7 +206,7 @@ def test_summary_is_json_with_exactly_its_keys():
     said = metrics.summary(matrix, ["negative", "positive", "surprise"])
     said = json.loads(json.dumps(said, allow_nan=False))
     assert set(said) == {
-        "uf1", "uar", "accuracy", "macro_precision", "per_class", "confusion", "n", "absent",
+        "uf1", "uf1_all", "uar", "accuracy", "macro_precision", "per_class", "confusion", "n", "absent",
     }  # fmt: skip
     negative = {"f1": pytest.approx(2 / 3), "recall": 0.5, "precision": 1, "n": 2}
     assert said["per_class"]["negative"] == negative

@@ -186,6 +186,75 @@ def test_compare_uses_the_clips_in_common_and_refuses_other_labels(random_run: r
         scoring.compare([random_run.folder])
 
 
+def drawn_run(folder: Path, skill: float, splits: int = 8, test: int = 30) -> runs.Run:
+    """Random splits of 120 clips, one a seed: each prediction is right with probability `skill`."""
+    listed = clips(120, 20)
+    labels = {clip.key: CLASSES[i % 3] for i, clip in enumerate(listed)}
+    rng = np.random.default_rng(round(1000 * skill))
+    folds, results = {}, []
+    for seed in range(splits):
+        keys = [listed[i].key for i in np.random.default_rng(seed).permutation(120)]
+        folds[seed] = [Fold("split", tuple(keys[test:]), {"all": tuple(keys[:test])})]
+        guess = [CLASSES.index(labels[key]) if rng.random() < skill else rng.integers(3) for key in keys[:test]]
+        probs = np.eye(3, dtype=np.float32)[guess][None]
+        results.append(FoldResult(runs.task_name("split", seed, None), np.array(keys[:test]), np.array(["v"] * test),
+                                  probs, {"loss": np.ones(1)}, 1.0))  # fmt: skip
+    tables = {"name": folder.name, "seeds": list(range(splits)), "inner": 0, "recipe": {"vote": "mean"}}
+    header = {"digest": "d", "experiment": tables | {"model": {"name": "none"}}, "classes": CLASSES,
+              "counts": {"tasks": splits}, "standin": []}  # fmt: skip
+    run = runs.begin(folder, header, listed, labels, folds)
+    for result in results:
+        runs.write(folder, result)
+    return runs.Run(run.folder)
+
+
+def test_random_splits_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    good, bad = drawn_run(tmp_path / "good", 0.8), drawn_run(tmp_path / "bad", 0.2)
+    found = scoring.compare([good.folder, bad.folder])
+    (told,) = found["repeated"]
+    assert (told["first"], told["second"], told["part"]) == ("good", "bad", "all")
+    assert (told["splits"], told["train"], told["test"]) == (8, 90, 30)
+    for seed, difference in told["by_seed"].items():
+        one, two = (scoring.score_run(run.folder)["by_seed"][seed]["uf1"] for run in (good, bad))
+        assert difference == pytest.approx(one - two)
+    assert told["mean"] == pytest.approx(found["pairs"][0]["difference"])
+    assert told["higher"] == 1
+    assert told["corrected"]["se"] == pytest.approx(told["plain"]["se"] * np.sqrt(1 + 8 * 30 / 90))
+    assert found["runs"][0]["n"] == 30
+
+
+def test_seeds_of_one_split_have_no_distribution_over_splits(random_run: runs.Run) -> None:
+    assert scoring.compare([random_run.folder, random_run.folder])["repeated"] == []
+
+
+def test_splits_that_differ_between_the_runs_are_not_paired(tmp_path: Path) -> None:
+    found = scoring.compare([drawn_run(tmp_path / "a", 0.5).folder, drawn_run(tmp_path / "b", 0.5, test=24).folder])
+    assert found["repeated"] == []
+    assert found["runs"][0]["n"] == 24  # clips that both tested in the same seed
+
+
+def test_intervals_over_clips_stand_beside_those_over_subjects(tmp_path: Path) -> None:
+    """Clips of a subject that are all right or all wrong: resampling clips says more than is known."""
+    listed = clips(120, 20)
+    labels = {clip.key: CLASSES[i % 3] for i, clip in enumerate(listed)}
+    probs = {}
+    for place, group in enumerate(sorted({clip.group for clip in listed})):
+        keys = [clip.key for clip in listed if clip.group == group]
+        probs[0, group, None] = (keys, [[np.eye(3)[(CLASSES.index(labels[key]) + place % 2) % 3] for key in keys]])
+    scores = scoring.score_run(make_run(tmp_path / "run", probs, listed, labels).folder)
+    people, alone = (np.diff(scores[name]["accuracy"])[0] for name in ("interval", "interval_over_clips"))
+    assert people > 1.8 * alone
+    assert alone == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 120), rel=0.1)
+
+
+def test_both_macro_f1_are_named_where_a_class_is_absent(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("true,pred,subject\na,a,1\nb,c,1\nb,b,2\n", encoding="utf-8")
+    scores = scoring.score_csv(path, {"true": "true", "pred": "pred", "subject": "subject"})
+    assert scores["absent"] == ["c"]
+    assert scores["uf1_all"] == pytest.approx(scores["uf1"] * 2 / 3)
+
+
 def test_a_broken_task_file_is_named(random_run: runs.Run) -> None:
     path = next((random_run.folder / "tasks").glob("*.npz"))
     path.write_bytes(path.read_bytes()[:100])

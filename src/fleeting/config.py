@@ -92,7 +92,16 @@ def read(path: Path, changes: Iterable[str] = ()) -> Experiment:
     Raises:
         UserError: no such file, no TOML, an unknown key or option (the nearest name is suggested), a bad value.
     """
-    return resolve(changed(_tables(path), changes), str(path))
+    return resolve(tables(path, changes), str(path))
+
+
+def tables(path: Path, changes: Iterable[str] = ()) -> dict[str, Any]:
+    """The file's tables, those below it and the changes, as they are written: nothing is checked or filled in.
+
+    Raises:
+        UserError: no such file, no TOML, files that extend one another in a circle.
+    """
+    return changed(_tables(path), changes)
 
 
 def changed(tables: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -110,10 +119,13 @@ def changed(tables: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]
 def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:
     """Checks the tables and fills in every option, so that the result says everything.
 
+    The table ``search`` is for `fleeting.search` alone and left out.
+
     Raises:
         UserError: as in `read`.
     """
-    experiment = checked(Experiment, _with_names(_with_input(tables)), where)
+    without = {name: table for name, table in tables.items() if name != "search"}
+    experiment = checked(Experiment, _with_names(_with_input(without)), where)
     model = plugins.load("models", experiment.model.name)
     filled = {
         field: _filled(kind, getattr(experiment, field), f"{where}, [{field}]") for field, kind in _CHOICES.items()

@@ -14,6 +14,8 @@ from fleeting import plugins
 from fleeting.records import Info, Paper
 
 _SHOWN = (("uf1", "UF1"), ("uar", "UAR"), ("accuracy", "accuracy"), ("macro_precision", "macro precision"))
+UNITS = {"subjects": "interval", "clips": "interval_over_clips"}
+"""What is drawn with replacement -> the interval's name among the scores."""
 
 
 def plugin(kind: str, name: str) -> dict[str, Any]:
@@ -62,12 +64,13 @@ def text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
-def score_table(scores: Mapping[str, Any], width: int = 100) -> Table:
+def score_table(scores: Mapping[str, Any], width: int = 100, over: str = "subjects") -> Table:
     """Scores as a table: every part and corpus, then what they must be read against.
 
     Args:
         scores: of `scoring.score_run` or `scoring.score_csv`.
         width: of the screen in characters; macro precision is left out where it is narrow.
+        over: what the intervals draw anew, "subjects" or "clips".
     """
     shown = _SHOWN if width >= 96 else _SHOWN[:3]
     rule = scores["select"]["rule"]
@@ -77,15 +80,22 @@ def score_table(scores: Mapping[str, Any], width: int = 100) -> Table:
         "", "clips", *labels, title=title, box=None, header_style="bold", title_justify="left", padding=(0, 1)
     )
     table.columns[0].no_wrap = True
-    notes = ["brackets: 95 % interval over subjects"]
+    notes = [f"brackets: 95 % interval over {over}"]
+    if over == "clips":
+        notes[0] += ", as if those of one person were independent"
     if rule == "oracle":
         notes.append("oracle looks at the test labels: read it against the dice roll")
     parts = scores.get("parts") or {"all": scores}
     for part, block in parts.items():
-        table.add_row(escape(part), str(block["n"]), *(_cell(block, name) for name, _ in shown))
+        table.add_row(escape(part), str(block["n"]), *(_cell(block, name, over) for name, _ in shown))
+        if block["absent"]:
+            rest = ("" for _ in shown[1:])
+            table.add_row(f"  over all {len(block['per_class'])} classes", "", _cell(block, "uf1_all", over), *rest)
         if len(block["by_dataset"]) > 1:
             for name, rows in block["by_dataset"].items():
-                table.add_row(escape(f"  {name}"), str(rows["n"]), *(_cell(rows, measure) for measure, _ in shown))
+                table.add_row(
+                    escape(f"  {name}"), str(rows["n"]), *(_cell(rows, measure, over) for measure, _ in shown)
+                )
         floor, majority = block["floor"], block["majority"]
         table.add_row("  dice roll", "", f"{floor['uf1'][0]:.4f}", f"{floor['uar'][0]:.4f}", style="dim")
         row = (f"{majority[name]:.4f}" for name, _ in shown)
@@ -100,8 +110,62 @@ def score_table(scores: Mapping[str, Any], width: int = 100) -> Table:
     return table
 
 
-def _cell(block: Mapping[str, Any], name: str) -> str:
-    low, high = block["interval"][name]
+def class_table(scores: Mapping[str, Any]) -> Table:
+    """F1, recall, precision and clips of every class, part by part; a dash for a class that is not in the truth."""
+    parts = scores.get("parts") or {"all": scores}
+    table = Table("class", "clips", "F1", "recall", "precision", box=None, header_style="bold", padding=(0, 1))
+    for part, block in parts.items():
+        if len(parts) > 1:
+            table.add_row(escape(part), style="bold")
+        for word, row in block["per_class"].items():
+            numbers = ("–" if row[name] is None else f"{row[name]:.4f}" for name in ("f1", "recall", "precision"))
+            table.add_row(escape(word), f"{row['n']:g}", *numbers)
+    return table
+
+
+def repeated_table(found: Mapping[str, Any]) -> Table:
+    """Differences over random splits (`scoring.repeated`), each run minus the first, with both tests of their mean."""
+    title = Text(f"{found['metric']} over random splits, run minus the first, paired by seed", style="bold")
+    names = ("run", "against", "part", "splits", "mean", "sd", "2.5 to 97.5 %", "higher in", "p, plain", "p, corrected")
+    table = Table(*names, box=None, header_style="bold", title=title, title_justify="left", padding=(0, 1))
+    for one in found["repeated"]:
+        low, high = (0.0 - one["quantiles"][share] for share in ("0.975", "0.025"))
+        numbers = (f"{0.0 - one['mean']:+.4f}", f"{one['sd']:.4f}", f"{low:+.3f} {high:+.3f}")
+        tests = (f"{1 - one['higher']:.0%}", *(f"{one[name]['p']:.4f}" for name in ("plain", "corrected")))
+        words = (escape(one[name]) for name in ("second", "first", "part"))
+        table.add_row(*words, str(one["splits"]), *numbers, *tests)
+    table.caption = Text(
+        "corrected for splits that share their clips (Nadeau and Bengio 2003); the plain test takes them for "
+        "independent and finds too much",
+        style="dim",
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def timing_table(found: Mapping[str, Any]) -> Table:
+    """What `timing.run` found."""
+    names = ("experiment", "model", "device", "input", "parameters", "ms a view", "quartiles", "views", "ms a clip")
+    table = Table(*names, "before it", box=None, header_style="bold", padding=(0, 1))
+    for row in found["rows"]:
+        label = f"{row['name']}, {row['change']}" if row["change"] else row["name"]
+        shapes = ", ".join(" x ".join(map(str, shape)) for shape in row["input"].values())
+        low, high = row["quartiles_ms"]
+        size = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] >= 1e5 else f"{row['parameters']:,}"
+        numbers = (size, f"{row['ms_view']:.2f}", f"{low:.2f} {high:.2f}", str(row["views"]), f"{row['ms_clip']:.2f}")
+        words = (escape(word) for word in (label, row["model"], row["device"], shapes))
+        table.add_row(*words, *numbers, f"{row['before_ms']:.0f}")
+    table.caption = Text(
+        f"medians of {found['rounds']} turns, one view at a time; {found['processor']}, {found['threads']} threads; "
+        "ms a clip: all its views; before it: frames, faces, alignment and flow of the clip, one thread",
+        style="dim",
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _cell(block: Mapping[str, Any], name: str, over: str) -> str:
+    low, high = block[UNITS[over]][name]
     interval = "" if low is None else f" [{low:.2f} {high:.2f}]".replace("0.", ".")
     return f"{block[name]:.4f}{interval}"
 

@@ -26,7 +26,7 @@ KINDS = {
     "dropped": "clips that were dropped",
     "failed": "tasks that failed",
     "unfinished": "tasks that are not done",
-    "overlap": "subjects on both sides of a split",
+    "overlap": "subjects in several parts of a split",
     "tested_twice": "clips that are tested twice in a seed",
     "list": "the list of clips",
 }
@@ -119,7 +119,10 @@ def examine(dataset: str, root: Path, deep: bool = False) -> Report:
 
 
 def overlap(folds: Iterable[Fold], clips: Iterable[Clip]) -> tuple[Finding, ...]:
-    """The subjects that train (or validate) and are tested in one fold: such a score says little about new people.
+    """The subjects that are in more than one part of a fold.
+
+    Who trains (or validates) and is tested makes a score say little about new people; who trains and validates makes
+    early stopping see a known face.
 
     Args:
         folds: of one seed.
@@ -131,12 +134,73 @@ def overlap(folds: Iterable[Fold], clips: Iterable[Clip]) -> tuple[Finding, ...]
     group = {clip.key: clip.group for clip in clips}
     found = []
     for fold in folds:
-        trained = Counter(group[key] for key in (*fold.train, *fold.valid))
-        tested = Counter(group[key] for key in fold.tested)
-        for name in sorted(trained.keys() & tested.keys()):
-            text = f"fold {fold.name}: {trained[name]} of its clips train or validate, {tested[name]} are tested"
-            found.append(Finding("overlap", name, text))
+        trained, valid, tested = (Counter(group[key] for key in keys) for keys in (fold.train, fold.valid, fold.tested))
+        for name in sorted({*trained, *valid, *tested}):
+            known, chose, asked = trained[name], valid[name], tested[name]
+            if asked and known + chose:
+                text = f"fold {fold.name}: {known + chose} of its clips train or validate, {asked} are tested"
+                found.append(Finding("overlap", name, text))
+            elif known and chose:
+                text = f"fold {fold.name}: {known} of its clips train, {chose} validate"
+                found.append(Finding("overlap", name, text))
     return tuple(found)
+
+
+def refuse_overlap(folds: Sequence[Fold], clips: Sequence[Clip]) -> None:
+    """What holds for every split that does not ask for the contrary by name.
+
+    Raises:
+        UserError: a subject is in more than one part of a fold.
+    """
+    found = overlap(folds, clips)
+    if found:
+        raise UserError(
+            f"want no subject in two parts of a fold, got {len(found)} such, the first {found[0].key} "
+            f"({found[0].text}); such scores say little about new people: correct the protocol, or, where it has the "
+            "option, ask for it with protocol.subject_overlap = true"
+        )
+
+
+def examine_split(
+    name: str, folds: Mapping[int, Sequence[Fold]], clips: Sequence[Clip], labels: Mapping[str, str], standin: bool
+) -> Report:
+    """An experiment's split before anything is run: who is on both sides, and how many clips of a class each part has.
+
+    Args:
+        name: of the experiment.
+        folds: seed -> folds.
+        clips: those that have a class.
+        labels: key -> class word.
+        standin: made-up data.
+    """
+    subjects = {clip.group for clip in clips}
+    notices = [f"{len(clips)} clips of {len(subjects)} subjects, {_many(folds)}", *_parts(folds, labels)]
+    if standin:
+        notices.append("made-up data")
+    found = {seed: overlap(of_seed, clips) for seed, of_seed in folds.items()}
+    several = len(folds) > 1
+    findings = [
+        Finding(one.kind, one.key, f"seed {seed}, {one.text}" if several else one.text)
+        for seed, listed in found.items()
+        for one in listed
+    ]
+    return Report(name, Path("its split"), standin, tuple(notices), (), _ordered(findings))
+
+
+def _many(folds: Mapping[int, Sequence[Fold]]) -> str:
+    count = max(len(of_seed) for of_seed in folds.values())
+    return f"{count} fold{'s' if count > 1 else ''} a seed, seeds {', '.join(map(str, folds))}"
+
+
+def _parts(folds: Mapping[int, Sequence[Fold]], labels: Mapping[str, str]) -> Iterator[str]:
+    """Clips of each class in the parts of a single fold (of the first seed); of many folds it would be a long list."""
+    first = next(iter(folds.values()))
+    if len(first) > 1:
+        return
+    for part, keys in (("train", first[0].train), ("valid", first[0].valid), *first[0].test.items()):
+        counts = Counter(labels[key] for key in keys)
+        said = ", ".join(f"{word} {counts[word]}" for word in dict.fromkeys(labels.values()))
+        yield f"part {part}: {len(keys)} clips ({said})"
 
 
 def examine_run(folder: Path) -> Report:
@@ -324,4 +388,7 @@ def _listed(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"  ... and {len(groups) - _SHOWN} more, see --json"
 
 
-__all__ = ["KINDS", "Count", "Finding", "Report", "examine", "examine_run", "overlap", "plain", "text"]
+__all__ = [
+    "KINDS", "Count", "Finding", "Report", "examine", "examine_run", "examine_split", "overlap", "plain",
+    "refuse_overlap", "text",
+]  # fmt: skip

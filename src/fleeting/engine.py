@@ -79,7 +79,7 @@ def spread(call: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> 
         UserError: a worker died (most often for lack of memory).
     """
     # spawn: a forked torch can hang in its thread pools
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=start_worker)
     pending: dict[Future[Result], Item] = {}
     try:
         for item in items:
@@ -108,8 +108,8 @@ def _finished(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Resul
         yield pending.pop(future), result
 
 
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to handle; a worker whose parent was killed ends itself."""
+def start_worker() -> None:
+    """To be called in a new process: Ctrl-C is the parent's to handle; a worker whose parent was killed ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

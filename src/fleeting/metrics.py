@@ -9,6 +9,7 @@ Conventions
   of folds.
 * UF1, UAR and macro precision are means over the classes that **occur in the truth** (row sum > 0). An
   absent class is skipped, also when it was predicted: such a prediction still costs the true class a miss.
+  `uf1_all` is the one exception and says so: its mean is over all C classes, an absent class counts 0.
 * The precision of a class that occurs but is never predicted is 0.
 * No clips, no score: nan (None in `summary`).
 
@@ -270,6 +271,25 @@ def uf1(matrix: npt.ArrayLike) -> Floats:
     return macro(f1(hits, true, pred), true)
 
 
+def uf1_all(matrix: npt.ArrayLike) -> Floats:
+    """Macro F1 over all C classes: one that the truth does not have has no hits, so its F1 is 0.
+
+    Equal to `uf1` where every class occurs, else smaller by the share of those that do. On the 28 clips that the frame
+    study tests there is no fear: its .4762 over six classes is .4082 over all seven.
+
+    Args:
+        matrix: (..., C, C) counts, rows truth.
+
+    Returns:
+        (...,) float64 in [0, 1], nan for an empty matrix; a numpy float for one matrix.
+
+    Raises:
+        UserError: as `check_matrix`.
+    """
+    hits, true, pred = _sums(matrix)
+    return divide(f1(hits, true, pred).sum(-1), np.where(true.any(-1), true.shape[-1], 0), np.nan)
+
+
 def uar(matrix: npt.ArrayLike) -> Floats:
     """Unweighted average recall: mean of TP / N_c over the classes in the truth (MEGC 2019).
 
@@ -325,6 +345,7 @@ METRICS: dict[str, Callable[[npt.ArrayLike], Floats]] = {
     "uar": uar,
     "accuracy": accuracy,
     "macro_precision": macro_precision,
+    "uf1_all": uf1_all,
 }
 """The pooled scores by name: the names that statistics and reports use."""
 
@@ -390,7 +411,7 @@ def summary(matrix: npt.ArrayLike, names: Sequence[str]) -> dict[str, Any]:
         names: the C class names, all different, in the order of the labels.
 
     Returns:
-        uf1, uar, accuracy, macro_precision (floats, None without clips), per_class {name: {f1, recall,
+        uf1, uf1_all, uar, accuracy, macro_precision (floats, None without clips), per_class {name: {f1, recall,
         precision, n}} (None for an absent class, n = 0), confusion (C lists of C ints), n (clips) and absent
         (names of the classes that are not in the truth).
 

@@ -1,7 +1,9 @@
 """From predictions to scores: of a run under a selection rule, of anybody's CSV, and of two runs compared.
 
 Results are pooled over folds inside a part and a seed, never over parts, and never averaged over folds. Seeds
-give mean and range; intervals are 95 % percentile bootstraps over subjects of the mean over seeds.
+give mean and range; intervals are 95 % percentile bootstraps of the mean over seeds: ``interval`` over subjects, and
+``interval_over_clips`` as papers often have it (1,000 resamples), which takes the clips of one person for independent
+and is therefore too narrow where they are not.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import metrics, runs, statistics
+from fleeting import metrics, repeats, runs, statistics
 from fleeting.errors import UserError, nearest
 from fleeting.records import Array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = ("uf1", "uar", "accuracy", "macro_precision")
+MEASURES = ("uf1", "uar", "accuracy", "macro_precision", "uf1_all")
+_CLIP_ROUNDS = 1000  # resamples of clips, as in the frame study
 
 
 def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: str = "latest") -> dict[str, Any]:
@@ -34,8 +37,9 @@ def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: st
 
     Returns:
         ``run, model, select, tasks, seeds, parts: {part: scores}``; with a single part its scores also stand
-        at the top. Scores are ``uf1, uar, accuracy, macro_precision`` (mean over seeds), ``range``,
-        ``interval``, ``by_seed``, ``per_class``, ``confusion``, ``by_dataset``, ``n``, ``subjects``, ``absent``,
+        at the top. Scores are ``uf1, uar, accuracy, macro_precision, uf1_all`` (mean over seeds; ``uf1`` is macro F1
+        over the classes present, ``uf1_all`` over all), ``range``, ``interval``, ``interval_over_clips``,
+        ``by_seed``, ``per_class``, ``confusion``, ``by_dataset``, ``n``, ``subjects``, ``absent``,
         ``majority`` (always the most frequent class), ``train_accuracy`` and ``floor`` (a dice roll with the
         class frequencies under the same selection rule and number of epochs).
 
@@ -64,6 +68,7 @@ def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> d
     if select != "last":
         raise UserError(f"{path}: want --select last for a bare CSV, got {select!r}: it holds no epochs to select from")
     table = _read_table(path, columns).sort_values(["dataset", "subject", "true", "pred"], ignore_index=True)
+    table["key"] = [f"{row:09d}" for row in table.index]  # a row is a clip
     return {"run": path.stem, "select": {"rule": "last"}, **_scores(table, _words(table)), **_chance(table)}
 
 
@@ -76,7 +81,7 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
         metric: what the permutation test compares.
 
     Returns:
-        As `paired`, and ``runs: [scores on the common clips]``.
+        As `paired`, ``repeated`` (see there) and ``runs: [scores on the common clips]``.
 
     Raises:
         UserError: as `paired`.
@@ -84,7 +89,11 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
     opened, tables = _opened(folders, select)
     found = _paired(opened, tables, select, metric)
     kept = _on_common(opened, tables)
-    return {**found, "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)]}
+    return {
+        **found,
+        "repeated": repeated(opened, kept, metric),
+        "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)],
+    }
 
 
 def paired(folders: Sequence[Path], select: str = "last", metric: str = "uf1") -> dict[str, Any]:
@@ -99,6 +108,44 @@ def paired(folders: Sequence[Path], select: str = "last", metric: str = "uf1") -
         UserError: fewer than two runs, other classes or labels, or no clip or part in common.
     """
     return _paired(*_opened(folders, select), select, metric)
+
+
+def repeated(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], metric: str) -> list[dict[str, Any]]:
+    """Each run against the first over random splits, paired by seed; see `repeats.differences`.
+
+    Args:
+        opened: runs.
+        tables: of the clips that all of them tested, in the order of the runs.
+        metric: a name of `metrics.METRICS`.
+
+    Returns:
+        ``[{first, second, part, ...}]``, difference = first - second, for runs whose seeds draw another test part each
+        (a repeated stratified split) and that tested the same clips in at least two seeds; else nothing: seeds that
+        test the same clips tell of the training, not of the clips.
+    """
+    if not all(repeats.drawn(run.folds) for run in opened):
+        return []
+    found = []
+    for run, table in zip(opened[1:], tables[1:], strict=True):
+        for part in sorted(set(tables[0]["part"]) & set(table["part"])):
+            one, two = (whole[whole["part"] == part] for whole in (tables[0], table))
+            told = _differences((opened[0], run), (one, two), part, metric)
+            found += [{"first": opened[0].name, "second": run.name, "part": part, **told}] if told else []
+    return found
+
+
+def _differences(
+    pair: tuple[runs.Run, runs.Run], rows: tuple[pd.DataFrame, pd.DataFrame], part: str, metric: str
+) -> dict[str, Any]:
+    one, two = (repeats.tested(run.folds, part) for run in pair)
+    known = {int(str(seed)): set(keys) for seed, keys in rows[0].groupby("seed")["key"]}
+    seeds = [seed for seed, keys in one.items() if two.get(seed) == keys == known.get(seed)]
+    if len(seeds) < 2:
+        return {}
+    matrices = [_matrices(table, pair[0].classes) for table in rows]
+    scores = [{seed: float(metrics.METRICS[metric](found[seed].sum(0))) for seed in seeds} for found in matrices]
+    test = float(np.mean([len(one[seed]) for seed in seeds]))
+    return repeats.differences(scores[0], scores[1], len(pair[0].clips) - test, test)
 
 
 def _opened(folders: Sequence[Path], select: str) -> tuple[list[runs.Run], list[pd.DataFrame]]:
@@ -128,7 +175,12 @@ def _paired(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], select: 
 
 
 def _on_common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The rows of the clips that all runs tested."""
+    """The rows of the clips that all runs tested; where seeds draw the test part, of the same seed."""
+    if any(repeats.drawn(run.folds) for run in opened):
+        places = [table["seed"].astype(str) + "@" + table["key"] for table in tables]
+        shared = set(places[0]).intersection(*places[1:])
+        _check_alike(opened, {place.partition("@")[2] for place in shared})
+        return [table[place.isin(shared)].reset_index(drop=True) for table, place in zip(tables, places, strict=True)]
     common = _common(opened, tables)
     return [table[table["key"].isin(common)].reset_index(drop=True) for table in tables]
 
@@ -155,17 +207,14 @@ def _scored(
 
 
 def _scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    corpora = {str(name): _block(part, classes) for name, part in rows.groupby("dataset", sort=True)}
+    return {**_block(rows, classes), "by_dataset": corpora}
+
+
+def _block(rows: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     matrices = _matrices(rows, classes)
-    corpora = {
-        str(name): _block(_matrices(part, classes), classes, _count(part))
-        for name, part in rows.groupby("dataset", sort=True)
-    }
-    return {**_block(matrices, classes, _count(rows)), "by_dataset": corpora}
-
-
-def _block(matrices: Mapping[int, Array], classes: Sequence[str], count: Mapping[str, int]) -> dict[str, Any]:
-    """Scores from seed -> (G, C, C) confusion matrices, one a subject."""
     stacked = np.stack(list(matrices.values()))
+    each_clip = np.stack(list(_matrices(rows, classes, "key").values()))
     pooled = stacked.sum(axis=1)
     each = {name: np.asarray(metrics.METRICS[name](pooled), dtype=float) for name in MEASURES}
     summaries = [metrics.summary(matrix, classes) for matrix in pooled]
@@ -173,11 +222,14 @@ def _block(matrices: Mapping[int, Array], classes: Sequence[str], count: Mapping
         **{name: float(values.mean()) for name, values in each.items()},
         "range": {name: [float(values.min()), float(values.max())] for name, values in each.items()},
         "interval": {name: _pair(pair) for name, pair in statistics.intervals(stacked).items()},
+        "interval_over_clips": {
+            name: _pair(pair) for name, pair in statistics.intervals(each_clip, _CLIP_ROUNDS).items()
+        },
         "by_seed": {str(seed): {name: float(each[name][i]) for name in MEASURES} for i, seed in enumerate(matrices)},
         "per_class": {name: _mean([summary["per_class"][name] for summary in summaries]) for name in classes},
         "confusion": pooled[0].tolist() if len(pooled) == 1 else pooled.mean(axis=0).tolist(),
         "absent": [name for name in classes if all(name in summary["absent"] for summary in summaries)],
-        **count,
+        **_count(rows),
     }
 
 
@@ -209,9 +261,9 @@ def _majority(rows: pd.DataFrame) -> dict[str, Any]:
     return {"majority": {"class": str(word), **{name: float(metrics.METRICS[name](matrix)) for name in MEASURES}}}
 
 
-def _matrices(rows: pd.DataFrame, classes: Sequence[str]) -> dict[int, Array]:
-    """Seed -> (G, C, C) over the same subjects, sorted; zeros where a seed did not test a subject."""
-    groups = rows["dataset"] + "/" + rows["subject"]
+def _matrices(rows: pd.DataFrame, classes: Sequence[str], unit: str = "subject") -> dict[int, Array]:
+    """Seed -> (G, C, C) over the same subjects (or clips: "key"), sorted; zeros where a seed did not test one."""
+    groups = rows["key"] if unit == "key" else rows["dataset"] + "/" + rows["subject"]
     names = sorted(groups.unique())
     place = {name: index for index, name in enumerate(names)}
     found = {}
@@ -233,18 +285,23 @@ def _pairs(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], me
 
 
 def _common(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame]) -> set[str]:
+    tested = [_in_every_seed(table) for table in tables]
+    common = tested[0].intersection(*tested[1:])
+    _check_alike(opened, common)
+    return common
+
+
+def _check_alike(opened: Sequence[runs.Run], common: set[str]) -> None:
+    """Refuses runs of other classes, other labels, or no clip in common."""
     for run in opened[1:]:
         if run.classes != opened[0].classes:
             raise UserError(f"want runs with the same classes, got {opened[0].classes} and {run.classes}")
-    tested = [_in_every_seed(table) for table in tables]
-    common = tested[0].intersection(*tested[1:])
     for run in opened[1:]:
         other = [key for key in common if run.clips[key]["label"] != opened[0].clips[key]["label"]]
         if other:
             raise UserError(f"want the same labels in all runs, got two for {other[0]}; compare runs of one protocol")
     if not common:
         raise UserError("want clips that all runs tested, got none; compare runs on the same corpora")
-    return common
 
 
 def _in_every_seed(table: pd.DataFrame) -> set[str]:
