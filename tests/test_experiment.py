@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import config, engine, experiment, runs, samples, scoring, training
+from fleeting import config, engine, experiment, runs, samples, saving, scoring, training
 from fleeting.errors import UserError
 from fleeting.records import FoldTask
 
@@ -372,3 +372,39 @@ def _alive(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+CONVNEXT = {
+    "name": "convnext", "depths": [1, 1, 1, 1], "dims": [8, 8, 8, 8], "stem_stride": 1, "mean": 0, "std": 1,
+}  # fmt: skip
+CONVNEXT_TABLES = {
+    "input": {"name": "uvs28"},
+    "recipe": {"epochs": 1, "batch": 16, "crop": 28, "rotate_deg": 0, "jitter": [0, 0, 0, 0]},
+}
+
+
+def test_weights_that_are_not_there_end_a_run_before_it_begins(standin: Path, tmp_path: Path) -> None:
+    model = {**CONVNEXT, "weights": str(tmp_path / "none.safetensors")}
+    with pytest.raises(UserError, match=r"convnext: want a file of weights, got .*none\.safetensors"):
+        run(tmp_path / "run", standin, model=model, **CONVNEXT_TABLES)
+    assert not (tmp_path / "run" / "run.toml").exists()
+
+
+def test_a_run_says_what_its_network_began_with_and_its_model_needs_the_file_no_more(
+    standin: Path, tmp_path: Path
+) -> None:
+    tables_ = tables(model=CONVNEXT, **CONVNEXT_TABLES)
+    first = experiment.train(config.resolve(tables_), tmp_path / "first", roots={"megc2019_flow": standin})
+    weights = tmp_path / "weights.safetensors"
+    shutil.copy(first / "model.safetensors", weights)
+    begun = {**CONVNEXT, "weights": str(weights)}
+    done = run(tmp_path / "run", standin, model=begun, seeds=[0], **CONVNEXT_TABLES)
+    told = {row["key"]: row["notice"] for row in done.header["notices"]}
+    assert str(weights) in told["model convnext"]
+    second = experiment.train(
+        config.resolve(tables(model=begun, **CONVNEXT_TABLES)), tmp_path / "second", roots={"megc2019_flow": standin}
+    )
+    weights.unlink()
+    network, header = saving.read(second)
+    assert header["experiment"]["model"]["weights"] == str(weights)
+    assert network is not None

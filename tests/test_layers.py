@@ -32,10 +32,11 @@ ALLOWED = {
     "seeing": BELOW | {"align", "cache", "config", "files", "motion", "stages", "video"},
     "preparation": BELOW | {"cache", "config", "engine", "files", "samples", "seeing", "stages"},
     "finding": BELOW | {"config", "motion", "plugins", "video"},
-    "look": BELOW | {"landmarks", "motion", "files"},
+    "page": BELOW | {"files"},
+    "look": BELOW | {"landmarks", "motion", "page"},
     "explain": BELOW
-    | {"augment", "config", "experiment", "finding", "landmarks", "look", "plugins", "runs", "samples", "saving"}
-    | {"seeing", "training"},
+    | {"augment", "config", "experiment", "finding", "landmarks", "look", "motion", "page", "plugins", "runs"}
+    | {"samples", "saving", "seeing", "training"},
     "layers": BELOW,
     "augment": BELOW,
     "cache": BELOW | {"files"},
@@ -45,7 +46,7 @@ ALLOWED = {
     "published": BELOW | {"files"},
     "runs": BELOW | {"files", "metrics", "statistics"},
 }
-TOP = ("experiment", "explain", "looking", "cli", "demo", "app", "__main__")
+TOP = ("experiment", "explain", "looking", "search", "timing", "cli", "demo", "app", "__main__")
 
 
 def name_of(path):

@@ -312,20 +312,18 @@ def test_groups_hold_whole_subjects_and_about_as_many_clips():
     assert [fold.name for fold in folds] == ["group1", "group2", "group3", "group4"]
     sizes = [len(fold.tested) for fold in folds]
     assert sum(sizes) == 78
-    assert max(sizes) - min(sizes) <= 12, 'no group is ahead by more than its last subject'
+    assert max(sizes) - min(sizes) <= 12, "no group is ahead by more than its last subject"
     subjects = [{key.rpartition("/")[0] for key in fold.tested} for fold in folds]
     assert sum(map(len, subjects)) == len(set.union(*subjects)) == 12
 
 
 def test_another_seed_deals_anew():
     options, kept, labels = labelled(loso, uneven(), groups=4)
-    dealt = [
-        frozenset(frozenset(fold.tested) for fold in loso.folds(kept, labels, options, seed)) for seed in range(5)
-    ]
+    dealt = [frozenset(frozenset(fold.tested) for fold in loso.folds(kept, labels, options, seed)) for seed in range(5)]
     assert len(set(dealt)) > 1
 
 
 def test_more_groups_than_subjects_are_refused():
     options, kept, labels = labelled(loso, uneven(), groups=13)
-    with pytest.raises(UserError, match="want at least protocol.groups = 13 subjects, got 12"):
+    with pytest.raises(UserError, match=r"want at least protocol\.groups = 13 subjects, got 12"):
         loso.folds(kept, labels, options, 0)

@@ -1,6 +1,7 @@
 """The simulated corpus: its frames on disk are those of its table, and its truth is the truth."""
 
 import csv
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from fleeting import motion
+from fleeting.cli import main
 from fleeting.datasets import simulated
 from fleeting.datasets.simulated import Options
 from fleeting.errors import UserError
@@ -259,3 +261,32 @@ def test_still_recordings_can_be_asked_for(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_blinks_come_as_often_as_asked(share):
     assert {bool(row["blinks"]) for row in planned(blinks=share)} == {bool(share)}
+
+
+# --- the command
+
+
+def test_the_command_draws_what_it_was_told(tmp_path, monkeypatch, capsys):
+    code, said = command(monkeypatch, capsys, tmp_path / "a", "--set", "subjects=2", "--set", "clips=1",
+                         "--set", "drift_px=0", "--set", "height=120", "--set", "width=160")  # fmt: skip
+    assert code == 0
+    assert json.loads(said.out) == {"folder": str(tmp_path / "a"), "clips": 2, "subjects": 2}
+    rows = list(csv.DictReader((tmp_path / "a" / "annotations.csv").open()))
+    assert [(row["subject"], float(row["drift_px"]), row["height"]) for row in rows] == [
+        ("s01", 0, "120"), ("s02", 0, "120")
+    ]  # fmt: skip
+
+
+def test_the_command_suggests_the_nearest_option(tmp_path, monkeypatch, capsys):
+    code, said = command(monkeypatch, capsys, tmp_path / "a", "--set", "drift_pix=0")
+    assert code == 2
+    assert "simulated: want a known option, got 'drift_pix'" in said.err
+    assert "drift_px" in said.err
+    assert not (tmp_path / "a").exists()
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["fleeting", "data", "draw", "--json", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code, capsys.readouterr()

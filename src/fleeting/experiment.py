@@ -6,14 +6,14 @@ import platform
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache as memoised
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import config, engine, finding, machine, plugins, preparation, runs, samples
+from fleeting import config, doctor, engine, files, finding, machine, plugins, preparation, runs, samples
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Samples, unique
@@ -22,7 +22,9 @@ from fleeting.seeing import Progress, quiet
 if TYPE_CHECKING:
     from torch import nn
 
+_TRACE = "trace.npz"
 Dropped = list[dict[str, str]]
+Splitter = Callable[[Experiment, Sequence[Clip], Mapping[str, int], int], list[Fold]]
 
 
 def run(
@@ -31,6 +33,7 @@ def run(
     jobs: int = 1,
     roots: Mapping[str, Path] | None = None,
     progress: Progress = quiet,
+    splitter: Splitter | None = None,
 ) -> runs.Run:
     """Trains and tests every fold, seed and inner split that is not done yet.
 
@@ -40,6 +43,7 @@ def run(
         jobs: parallel processes.
         roots: dataset -> folder, instead of the environment.
         progress: for a progress bar.
+        splitter: called instead of `split`, by what runs other folds than the protocol's, as a search does.
 
     Returns:
         The run. Failed tasks are listed by its `failed`; the others are done, and ``predictions.csv`` is there
@@ -54,12 +58,14 @@ def run(
     clips, labels, dropped = load(experiment, roots)
     packed, broken, notices = prepare(experiment, clips, progress, jobs)
     clips = [clip for clip in clips if clip.key not in broken]
-    folds = {seed: split(experiment, clips, labels, seed) for seed in experiment.seeds}
+    folds = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
     todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
     words = classes(experiment)
+    begins = getattr(_built(experiment, packed, len(words)), "notices", ())  # what cannot be built ends here
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
-        header["notices"] = [{"key": key, "notice": notice} for key, told in notices.items() for notice in told]
+        noticed = {**notices, f"model {experiment.model.name}": begins}
+        header["notices"] = [{"key": key, "notice": notice} for key, told in noticed.items() for notice in told]
         opened = runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
         runs.place_samples(out, packed.folder)
         done = opened.done()
@@ -121,14 +127,34 @@ def split(experiment: Experiment, clips: Sequence[Clip], labels: Mapping[str, in
     """Stage 11: the folds of a seed.
 
     Raises:
-        UserError: the protocol cannot split these clips, or a fold has nothing to train on or to test.
+        UserError: the protocol cannot split these clips, a fold has nothing to train on or to test, or a subject is on
+            both sides and ``protocol.subject_overlap`` does not ask for that.
     """
     protocol, options = _plugin(experiment, "protocols", experiment.protocol)
     folds: list[Fold] = protocol.folds(clips, labels, options, seed)
+    if not getattr(options, "subject_overlap", False):
+        doctor.refuse_overlap(folds, clips)
     for fold in folds:
         if not fold.train or not fold.tested:
             raise UserError(f"fold {fold.name}: want clips to train on and to test, got none; check [protocol]")
     return folds
+
+
+def examine(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> doctor.Report:
+    """Who is in which part of the experiment's split, for every seed, before anything is prepared or trained.
+
+    Says what `split` would refuse: clips that turn out to be broken are still among them.
+
+    Raises:
+        UserError: a corpus is missing or broken, or the protocol cannot split its clips.
+    """
+    protocol, options = _plugin(experiment, "protocols", experiment.protocol)
+    clips, labels, _ = load(experiment, roots)
+    folds = {seed: protocol.folds(clips, labels, options, seed) for seed in experiment.seeds}
+    words = classes(experiment)
+    made_up = any(_is_standin(name, roots) for name in experiment.datasets)
+    named = {key: words[number] for key, number in sorted(labels.items(), key=lambda item: item[1])}
+    return doctor.examine_split(experiment.name, folds, clips, named, made_up)
 
 
 def tasks(experiment: Experiment, folds: Sequence[Fold], labels: Mapping[str, int], seed: int) -> list[FoldTask]:
@@ -170,29 +196,38 @@ def execute(task: FoldTask, folder: Path) -> FoldResult:
     torch.set_num_threads(experiment.threads)
     recipe = config.recipe(experiment)
     test = samples.testing(packed, task.test)
-    trace: list[Array] = []
+    scratch = folder / "scratch" / task.name
+    trace = _kept_trace(scratch)
 
     def after_epoch(epoch: int, network: nn.Module) -> None:
         with torch.random.fork_rng(devices=_devices(experiment.device)):
-            trace.append(training.predict(network, test, recipe, experiment.device))
+            trace[epoch] = training.predict(network, test, recipe, experiment.device)
+        if scratch.is_dir():  # made by a training that goes on where it was stopped
+            files.write_arrays(scratch / _TRACE, {str(number): probs for number, probs in trace.items()})
 
     seed = task_seed(task)
-    scratch = folder / "scratch" / task.name
     context = training.Context(seed=seed, device=experiment.device, scratch=scratch, after_epoch=after_epoch)
     train = samples.training(packed, task.train, len(classes(experiment)))
     valid = samples.training(packed, task.valid, len(classes(experiment))) if task.valid else None
     network = _fitted(experiment, packed, train, valid, context)
+    epochs = [trace[epoch] for epoch in sorted(trace)]
     if recipe.patience:
-        trace.append(training.predict(network, test, recipe, experiment.device))
+        epochs.append(training.predict(network, test, recipe, experiment.device))
     fitted = training.predict(network, train, recipe, experiment.device).argmax(1) == train.y
     return FoldResult(
         task=task.name,
         keys=test.keys[test.rows],
         views=test.views[test.rows],
-        probs=np.stack(trace),
+        probs=np.stack(epochs),
         log={**{name: np.array(values) for name, values in context.log.items()}, "fitted_accuracy": fitted.mean()},
         seconds=time.monotonic() - started,
     )
+
+
+def _kept_trace(scratch: Path) -> dict[int, Array]:
+    """Epoch -> predictions, of epochs that a stopped task need not train again."""
+    path = scratch / _TRACE
+    return {int(epoch): probs for epoch, probs in files.read_arrays(path).items()} if path.is_file() else {}
 
 
 def task_seed(task: FoldTask) -> int:
@@ -331,12 +366,17 @@ def _fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samp
 
     from fleeting import training
 
-    model, options = _plugin(experiment, "models", experiment.model)
     torch.manual_seed(context.seed)
-    network = model.build(samples.shapes(packed), train.classes, options)
-    fit = getattr(model, "fit", training.fit)
+    network = _built(experiment, packed, train.classes)
+    fit = getattr(plugins.load("models", experiment.model.name), "fit", training.fit)
     fitted: nn.Module = fit(network, train, valid, config.recipe(experiment), context)
     return fitted
+
+
+def _built(experiment: Experiment, packed: Samples, count: int) -> nn.Module:
+    model, options = _plugin(experiment, "models", experiment.model)
+    network: nn.Module = model.build(samples.shapes(packed), count, options)
+    return network
 
 
 def _run_tasks(pending: Sequence[FoldTask], out: Path, jobs: int, total: int, progress: Progress) -> None:

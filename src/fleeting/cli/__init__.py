@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from fleeting import __version__
-from fleeting.cli import _clips, _runs
+from fleeting.cli import _clips, _magnify, _runs, _trials
 from fleeting.cli._console import app, errors
 from fleeting.errors import UserError
 
 __all__ = ["app", "main"]
-_COMMANDS = (_runs, _clips)  # importing them is what adds their commands
+_COMMANDS = (_runs, _clips, _trials, _magnify)  # importing them is what adds their commands
 _INTERRUPTED = 130
 _RESUMABLE = "what is finished is kept: run the same command again to go on"
 
@@ -37,7 +37,7 @@ def main() -> None:
             sys.exit(2)
         raise
     if code == _INTERRUPTED:  # typer turns Ctrl-C into this code
-        resumable = sys.argv[1:2] in (["run"], ["demo"], ["data"], ["prepare"])
+        resumable = sys.argv[1:2] in (["run"], ["demo"], ["data"], ["prepare"], ["search"])
         errors.print(f"[yellow]stopped; {_RESUMABLE if resumable else 'nothing was written'}[/]")
     sys.exit(code or 0)
 

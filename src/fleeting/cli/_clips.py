@@ -12,7 +12,7 @@ from fleeting.cli._console import Changes, Experiment, Json, app, errors, output
 from fleeting.errors import UserError
 
 Fps = Annotated[float | None, typer.Option("--fps", help="Frames a second of a folder of frames.", min=1)]
-data = typer.Typer(no_args_is_help=True, help="Get a corpus that may be downloaded.")
+data = typer.Typer(no_args_is_help=True, help="Get a corpus that may be downloaded, or draw one.")
 app.add_typer(data, name="data")
 
 
@@ -82,16 +82,22 @@ def look(
 
 @app.command()
 def doctor(
-    what: Annotated[str, typer.Argument(help="A dataset, or a run folder.", metavar="DATASET|RUN")],
+    what: Annotated[
+        str, typer.Argument(help="A dataset, a run folder, or an experiment file.", metavar="DATASET|RUN|EXPERIMENT")
+    ],
     root: Annotated[Path | None, typer.Option(help="Folder of the corpus; by default the configured one.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also read the onset, apex and offset of every clip.")] = False,
     json_: Json = False,
 ) -> None:
-    """Checks a corpus, or a run, against what is published: what is there, missing or inconsistent, row by row."""
+    """Checks a corpus, or a run, against what is published, row by row; of an experiment, who is in which part."""
     from fleeting import config
     from fleeting import doctor as checks
 
-    if Path(what).is_dir() and what not in plugins.names("datasets"):
+    if what.endswith(".toml"):
+        from fleeting import experiment as stages
+
+        found = stages.examine(config.read(Path(what)))
+    elif Path(what).is_dir() and what not in plugins.names("datasets"):
         found = checks.examine_run(Path(what))
     else:
         plugins.load("datasets", what)
@@ -141,24 +147,57 @@ def _say_decision(row: dict[str, Any]) -> None:
 @app.command()
 def explain(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    clip: Annotated[str, typer.Argument(help="Clip key (dataset/subject/name), video, or flow picture.")],
-    class_: Annotated[str | None, typer.Option("--class", help="Explain this class only; by default all.")] = None,
+    clip: Annotated[
+        str, typer.Argument(help="Clip key (dataset/subject/name), video, folder of frames or flow picture.")
+    ],
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another model folder: draws one map a model side by side. May be repeated."),
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Explain this class only; by default all, or with --beside decisions.")
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="auto, grad_cam, grad_cam++, hires_cam, gradient_input or attention.")
+        str, typer.Option(help="auto (integrated), grad_cam, grad_cam++, hires_cam, gradient_input or attention.")
     ] = "auto",
+    changes: Changes = None,
     out: Annotated[Path, typer.Option(help="Picture to write (.png, .svg, .pdf).")] = Path("explain.png"),
+    fps: Fps = None,
     json_: Json = False,
 ) -> None:
-    """Draws what a saved model saw of a clip, and for each class where on the face its reasons lie."""
+    """Draws what saved models saw of a clip, and where on the face the reasons of their decisions lie."""
     from fleeting import explain as explanations
 
+    wanted = explanations.Wanted(class_, method, tuple(changes or ()), fps)
     with progress_bar(quiet=json_) as progress:
-        found = explanations.clip(model, clip, out, class_, method, progress)
+        if beside:
+            found = explanations.beside.clip([model, *beside], clip, out, wanted, progress)
+        else:
+            found = explanations.clip(model, clip, out, wanted, progress)
     if json_:
         return print_json(found)
-    for line in explanations.lines(found):
+    for line in explanations.beside.lines(found) if beside else explanations.lines(found):
         output.print(line, markup=False, soft_wrap=True)
     return None
+
+
+@data.command()
+def draw(
+    to: Annotated[Path, typer.Argument(help="Folder to draw into.")],
+    changes: Changes = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
+    json_: Json = False,
+) -> None:
+    """Draws a simulated corpus: faces that move by action units, and the true flow beside them."""
+    from fleeting import config
+
+    simulated = plugins.load("datasets", "simulated")
+    options = config.checked(simulated.Options, config.changed({}, changes or []), "simulated")
+    with progress_bar(quiet=json_) as progress:
+        simulated.write(to, options, lambda done, total: progress("drawing clips", done, total), jobs)
+    clips = simulated.load(to)
+    sentence = f"{to}: {len(clips)} clips of {options.subjects} subjects; use it with FLEETING_SIMULATED={to}"
+    say({"folder": str(to), "clips": len(clips), "subjects": options.subjects}, sentence, json_)
 
 
 @data.command()

@@ -37,6 +37,13 @@ class Ties(StrEnum):
     earliest = "earliest"
 
 
+class Over(StrEnum):
+    """What intervals draw anew."""
+
+    subjects = "subjects"
+    clips = "clips"
+
+
 SelectOption = Annotated[
     Select, typer.Option("--select", help="Which epoch counts; 'oracle' looks at the test labels.")
 ]
@@ -129,26 +136,34 @@ def score(
     pred: Annotated[str, typer.Option(help="CSV: column of the predictions.")] = "pred",
     subject: Annotated[str, typer.Option(help="CSV: column of the subjects.")] = "subject",
     dataset: Annotated[str | None, typer.Option(help="CSV: column of the corpora, if there are several.")] = None,
+    over: Annotated[
+        Over, typer.Option(help="What the shown intervals draw anew: subjects, or clips as many papers do.")
+    ] = Over.subjects,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also a table of the classes.")] = False,
     json_: Json = False,
 ) -> None:
     """Scores a run, or anybody's predictions."""
-    from fleeting import scoring
+    from fleeting import describe, scoring
 
     if path.is_file():
         columns = {"true": true, "pred": pred, "subject": subject} | ({"dataset": dataset} if dataset else {})
-        return _show_score(scoring.score_csv(path, columns, select.value), json_)
-    return _show_score(scoring.score_run(path, select.value, by.value, ties.value), json_)
+        scores = scoring.score_csv(path, columns, select.value)
+    else:
+        scores = scoring.score_run(path, select.value, by.value, ties.value)
+    _show_score(scores, json_, over.value)
+    if per_class and not json_:  # the document has them anyway
+        output.print(describe.class_table(scores))
 
 
 @app.command()
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders; each is compared with the first.")],
     select: SelectOption = Select.last,
-    metric: Annotated[str, typer.Option(help="uf1, uar, accuracy or macro_precision.")] = "uf1",
+    metric: Annotated[str, typer.Option(help="uf1, uf1_all, uar, accuracy or macro_precision.")] = "uf1",
     json_: Json = False,
 ) -> None:
-    """Compares runs: paired permutation test over subjects."""
-    from fleeting import scoring
+    """Compares runs: paired permutation test over subjects, and over random splits the distribution over seeds."""
+    from fleeting import describe, scoring
 
     found = scoring.compare(folders, select.value, metric)
     if json_:
@@ -161,6 +176,8 @@ def compare(
         numbers = (f"{0.0 - pair['difference']:+.4f}", f"{pair['p']:.4f}")
         table.add_row(*(escape(pair[name]) for name in ("second", "first", "part")), *numbers)
     output.print(table)
+    if found["repeated"]:
+        output.print(describe.repeated_table(found))
     output.print(f"on the {found['common']} clips that all runs tested; {found['left_out']} left out", style="dim")
     return None
 
@@ -209,10 +226,10 @@ def demo(
     say({"report": str(page)}, f"open {page}", json_)
 
 
-def _show_score(scores: dict[str, Any], as_json: bool) -> None:
+def _show_score(scores: dict[str, Any], as_json: bool, over: str = "subjects") -> None:
     if as_json:
         return print_json(scores)
     from fleeting import describe
 
-    output.print(describe.score_table(scores, output.width))
+    output.print(describe.score_table(scores, output.width, over))
     return None
