@@ -42,7 +42,8 @@ ALLOWED = {
     "cache": BELOW | {"files"},
     "samples": BELOW | {"files"},
     "engine": BELOW,
-    "training": BELOW | {"augment", "metrics", "samples", "files"},
+    "recipe": BELOW,
+    "training": BELOW | {"augment", "metrics", "recipe", "samples", "files"},
     "published": BELOW | {"files"},
     "runs": BELOW | {"files", "metrics", "statistics"},
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TRACE = "trace.npz"
+_FREE = ("spotting", "face", "apex")  # what a network does not see
 Dropped = list[dict[str, str]]
 Splitter = Callable[[Experiment, Sequence[Clip], Mapping[str, int], int], list[Fold]]
 
@@ -308,7 +309,7 @@ def predict(
     from fleeting import saving, training
 
     network, header = saving.read(model)
-    experiment = config.resolve(_changed(header["experiment"], changes), str(model / "model.toml"))
+    experiment = config.resolve(changed(header["experiment"], changes), str(model / "model.toml"))
     clips, known = finding.find(experiment.datasets, names, fps)
     input_, options = _plugin(experiment, "inputs", _input(experiment))
     found: dict[str, tuple[Clip, preparation.Viewed]] = {}
@@ -335,10 +336,15 @@ def predict(
     ] + failed
 
 
-def _changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+def changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Tables of a saved model with "a.b=value" strings applied.
+
+    Raises:
+        UserError: a change of what the network has seen.
+    """
     for change in changes:
-        if change.partition("=")[0].partition(".")[0].strip() not in ("spotting", "face", "apex"):
-            raise UserError(f"want --set to change spotting, face or apex of a model, got {change!r}; train it anew")
+        if change.partition("=")[0].partition(".")[0].strip() not in _FREE:
+            raise UserError(f"want --set to change {', '.join(_FREE)} of a model, got {change!r}; train it anew")
     return config.changed(tables, changes)
 
 

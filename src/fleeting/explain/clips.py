@@ -42,7 +42,6 @@ _PARTS = (
     "outside the face",
     *("cheeks and chin" if name == "jaw" else name.replace("_", " ") for name in landmarks.REGIONS),
 )
-_FREE = ("spotting", "face", "apex")  # what a network does not see
 TOLD = {True: "trained on", False: "not trained on", None: "unknown"}
 
 
@@ -188,7 +187,7 @@ def open_model(folder: Path, wanted: Wanted) -> Model:
         UserError: no model folder, no such class or method, or a change of what the network sees.
     """
     network, header = saving.read(folder)
-    resolved = config.resolve(_changed(header["experiment"], wanted.changes), str(folder / "model.toml"))
+    resolved = config.resolve(experiment.changed(header["experiment"], wanted.changes), str(folder / "model.toml"))
     choice, classes = resolved.input, tuple(header["classes"])
     if choice is None:
         raise UserError(f"{folder}: want a resolved experiment, got one without an input; train the model again")
@@ -206,13 +205,6 @@ def open_model(folder: Path, wanted: Wanted) -> Model:
         method=maps.resolved(network, wanted.method),
         name=folder.resolve().name,
     )
-
-
-def _changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    for change in changes:
-        if change.partition("=")[0].partition(".")[0].strip() not in _FREE:
-            raise UserError(f"want --set to change {', '.join(_FREE)} of a model, got {change!r}; train it anew")
-    return config.changed(tables, changes)
 
 
 def explain(model: Model, seen: Seen, words: Sequence[str], known: bool) -> Explained:
