@@ -40,8 +40,10 @@ def small(path: Path) -> config.Experiment:
     shrunk = {name for name in type(sizes).model_fields if getattr(sizes, name) != getattr(full, name)}
     tables["model"].update({name: value for name, value in sizes.model_dump().items() if name in shrunk})
     tables["recipe"].update(epochs=1, batch=8, warmup_epochs=0, cooldown_epochs=0)
+    if "weights" in tables["model"]:  # nothing is downloaded here
+        tables["model"]["weights"] = "none"
     if tables["protocol"].get("groups"):  # a stand-in has three subjects
-        tables["protocol"]["groups"] = 2
+        tables["protocol"]["groups"] = 3
     tables.update(seeds=tables["seeds"][:1], inner=0)
     return config.resolve(tables)
 

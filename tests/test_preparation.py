@@ -481,7 +481,9 @@ def test_an_empty_folder_is_one_broken_clip(clips, tmp_path):
 
 def test_an_interrupted_prepare_ends_its_workers(tmp_path):
     clips = [write_clip(tmp_path / "corpus", f"sub{seed:02d}", "EP", seed) for seed in range(64)]
-    script = PREPARE.replace("prepare(experiment, clips)", "prepare(experiment, clips, jobs=2)")
+    # a shell lets what it starts in the background ignore the signal
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script = heard + PREPARE.replace("prepare(experiment, clips)", "prepare(experiment, clips, jobs=2)")
     import pickle
 
     slow = experiment(flow={"name": "tvl1"}, input={"name": "clip", "what": "flow"})

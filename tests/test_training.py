@@ -108,7 +108,7 @@ QUICK = Recipe(epochs=5, batch=16, lr=0.05)
 
 
 def test_a_recipe_refuses_what_it_does_not_know():
-    for wrong in ({"epoch": 3}, {"epochs": 0}, {"lr": 0}, {"schedule": "step"}, {"smoothing": 1.0}, {"crop": 0}):
+    for wrong in ({"epoch": 3}, {"epochs": 0}, {"lr": 0}, {"schedule": "step"}, {"smoothing": 1.0}, {"crop": -1}):
         with pytest.raises(ValidationError):
             Recipe(**wrong)
 
