@@ -379,3 +379,19 @@ def test_paper_size_goes_forward_and_back_at_224(options: dict[str, Any]) -> Non
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(value.grad).all() for value in network.parameters())
+
+
+def test_a_trained_network_is_a_start_with_its_attention(tmp_path: Path) -> None:
+    options = bowam.SMALL.model_copy(update={"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)})
+    torch.manual_seed(1)
+    trained = bowam.build({"flow": (3, 32, 32)}, 3, options)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01)
+    save_file({name: tensor.contiguous() for name, tensor in trained.state_dict().items()}, tmp_path / "w.safetensors")
+    again = bowam.build(
+        {"flow": (3, 32, 32)}, 3, options.model_copy(update={"weights": str(tmp_path / "w.safetensors")})
+    )
+    mine, its = trained.state_dict(), again.state_dict()
+    differ = {name for name in mine if not torch.equal(mine[name], its[name])}
+    assert differ == {"head.fc.weight", "head.fc.bias"}

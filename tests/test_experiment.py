@@ -405,6 +405,22 @@ def test_a_run_says_what_its_network_began_with_and_its_model_needs_the_file_no_
         config.resolve(tables(model=begun, **CONVNEXT_TABLES)), tmp_path / "second", roots={"megc2019_flow": standin}
     )
     weights.unlink()
+    again = run(tmp_path / "run", standin, model=begun, seeds=[0], **CONVNEXT_TABLES)
+    assert again.header["notices"] == done.header["notices"], "a finished run opens without the file"
     network, header = saving.read(second)
     assert header["experiment"]["model"]["weights"] == str(weights)
     assert network is not None
+
+
+def test_a_crop_larger_than_the_picture_ends_a_run_before_it_begins(standin: Path, tmp_path: Path) -> None:
+    changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 29}}
+    with pytest.raises(UserError, match=r"want pictures of at least 29 px to crop, got \(3, 28, 28\)"):
+        run(tmp_path / "run", standin, model=CONVNEXT, **changed)
+    assert not (tmp_path / "run" / "run.toml").exists()
+
+
+def test_a_network_is_built_for_what_it_sees(standin: Path, tmp_path: Path) -> None:
+    """A crop of 6 leaves too little for three halvings."""
+    changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 6}}
+    with pytest.raises(UserError, match="convnext: want a picture of at least 8 x 8, got 6 x 6"):
+        run(tmp_path / "run", standin, model=CONVNEXT, **changed)

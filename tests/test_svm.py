@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 from fleeting import config, experiment, plugins, samples
 from fleeting.datasets import simulated
 from fleeting.errors import UserError
-from fleeting.models import svm
+from fleeting.models import _machine, svm
 from fleeting.records import View
 from fleeting.training import Context
 
@@ -91,3 +91,9 @@ def test_published_features_the_whole_way(tmp_path, monkeypatch, feature, number
     network, _ = saving.read(tmp_path / "model")
     assert network.mean.shape == (numbers,)
     assert network.kernel == "linear"
+
+
+def test_a_crop_is_refused():
+    network = svm.build({"feature": (8,)}, 3, svm.Options())
+    with pytest.raises(UserError, match=r"want recipe\.crop = 0 for a support vector machine"):
+        _machine.fit(network, None, None, svm.RECIPE.model_copy(update={"crop": 4}), Context(seed=0))

@@ -237,3 +237,24 @@ def test_a_deeper_network_is_not_taken_in_part(tmp_path: Path) -> None:
 def test_another_architecture(tmp_path: Path) -> None:
     save_file(_timm.create("resnet18", num_classes=2).state_dict(), tmp_path / "r.safetensors")
     refused(tmp_path / "r.safetensors", "want .*weights of convnext_tiny")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({1: torch.zeros(2)}, "want a file of named tensors"),
+        ({"a": torch.tensor([1.0, float("nan")])}, r"want dense, real and finite weights, got others in .* \(a\)"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "want dense, real and finite weights"),
+        ({"a": torch.eye(2).to_sparse()}, "want dense, real and finite weights"),
+    ],
+)
+def test_other_tensors_than_weights_are_refused(tensors: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(tensors, path)
+    with pytest.raises(UserError, match=message):
+        _timm._tensors(path, "convnext")
+
+
+def test_a_sum_without_weights_is_refused() -> None:
+    with pytest.raises(ValidationError, match="weights is 'none'"):
+        _timm.Start(weights_sha256="0" * 64)

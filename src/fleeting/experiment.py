@@ -62,16 +62,14 @@ def run(
     folds = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
     todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
     words = classes(experiment)
-    begins = getattr(_built(experiment, packed, len(words)), "notices", ())  # what cannot be built ends here
+    begins = _begins(experiment, packed, len(words)) if runs.pending(out, todo) else ()
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
         noticed = {**notices, f"model {experiment.model.name}": begins}
         header["notices"] = [{"key": key, "notice": notice} for key, told in noticed.items() for notice in told]
-        opened = runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
+        runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
         runs.place_samples(out, packed.folder)
-        done = opened.done()
-        pending = [task for task in todo if task.name not in done]
-        _run_tasks(pending, out, jobs, len(todo), progress)
+        _run_tasks(runs.pending(out, todo), out, jobs, len(todo), progress)
         opened = runs.Run(out)
         if opened.traces:
             runs.assemble(opened)
@@ -269,7 +267,7 @@ def train(
         {
             "experiment": config.plain(experiment),
             "classes": classes(experiment),
-            "shapes": {name: list(shape) for name, shape in samples.shapes(packed).items()},
+            "shapes": {name: list(shape) for name, shape in _shapes(experiment, packed).items()},
             "versions": machine.versions(),
             "trained_on": sorted({clip.group for clip in clips if clip.key in kept}),
         },
@@ -381,8 +379,26 @@ def _fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samp
 
 def _built(experiment: Experiment, packed: Samples, count: int) -> nn.Module:
     model, options = _plugin(experiment, "models", experiment.model)
-    network: nn.Module = model.build(samples.shapes(packed), count, options)
+    network: nn.Module = model.build(_shapes(experiment, packed), count, options)
     return network
+
+
+def _begins(experiment: Experiment, packed: Samples, count: int) -> tuple[str, ...]:
+    """What the network begins with. What cannot be built ends here, before any work."""
+    return tuple(getattr(_built(experiment, packed, count), "notices", ()))
+
+
+def _shapes(experiment: Experiment, packed: Samples) -> dict[str, tuple[int, ...]]:
+    """Of what the network sees: the pictures as the recipe crops them.
+
+    Raises:
+        UserError: they are smaller than that.
+    """
+    sizes, crop = samples.shapes(packed), config.recipe(experiment).crop
+    small = [size for size in sizes.values() if crop and min(size[-2:]) < crop]
+    if small:
+        raise UserError(f"want pictures of at least {crop} px to crop, got {small[0]}; lower recipe.crop")
+    return {name: (*size[:-2], crop, crop) if crop else tuple(size) for name, size in sizes.items()}
 
 
 def _run_tasks(pending: Sequence[FoldTask], out: Path, jobs: int, total: int, progress: Progress) -> None:

@@ -36,7 +36,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             clip trains once an epoch by its own views; to the rarer classes, views that are for training only (of
             frames near the apex) are added, drawn anew each epoch, until a class has `balance_limit` times the
             views of the rarest, or none are left. Under the others all views train alike.
-        balance_limit: no class weighs or is drawn more than this many times its own share; for "views" see there.
+        balance_limit: of N / (C n_c), before these are scaled to a mean of 1 over the samples; "views": see there.
         flip: mirror half of the samples, u with its sign. rotate_deg: turn by up to this many degrees.
         jitter: of the brightness, contrast, saturation (factors 1 - s to 1 + s) and hue (shift of -s to s of the
             circle, at most .5) of what is drawn in colours, see `augment.jitter`; one number stands for all four.

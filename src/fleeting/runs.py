@@ -211,6 +211,12 @@ def status(run: Run) -> dict[str, Any]:
     }
 
 
+def pending(folder: Path, tasks: Sequence[FoldTask]) -> list[FoldTask]:
+    """Those of the tasks that are not finished; the folder need not be there."""
+    done = {path.stem for path in (folder / "tasks").glob("*.npz") if not path.name.startswith(".")}
+    return [task for task in tasks if task.name not in done]
+
+
 def task_name(fold: str, seed: int, inner: int | None) -> str:
     """The name of a task's file, without its ending."""
     return FoldTask(fold=fold, seed=seed, inner=inner, train={}, valid={}, test=()).name

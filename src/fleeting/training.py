@@ -136,7 +136,7 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
 
 
 def class_weights(y: Array, classes: int, limit: float) -> Array:
-    """(C,) N / (C n_c), at most `limit`, 0 for an absent class; scaled so that the samples' mean weight is 1."""
+    """(C,) N / (C n_c), at most `limit`, 0 for an absent class; then scaled so that the samples' mean weight is 1."""
     counts = np.bincount(y, minlength=classes)
     weights = np.minimum(len(y) / (classes * np.maximum(counts, 1)), limit) * (counts > 0)
     return np.asarray(weights * len(y) / (weights * counts).sum())

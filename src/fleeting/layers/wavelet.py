@@ -64,7 +64,7 @@ def dwt(x: Tensor, wavelet: str = "haar") -> Tensor:
 
 
 def idwt(bands: Tensor, wavelet: str, size: tuple[int, int]) -> Tensor:
-    """Inverse of `dwt`.
+    """Inverse of `dwt`; of "dmey", whose filters PyWavelets cuts off, to .02.
 
     Args:
         bands: (B, 4, C, h, w) in the order of `BANDS`.

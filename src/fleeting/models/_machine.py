@@ -22,13 +22,17 @@ Kernel = Literal["linear", "rbf"]
 
 
 def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recipe, context: Context) -> nn.Module:
-    """Fits the machine; `training.fit`'s signature. One epoch; `valid` and the recipe's optimiser are not used.
+    """Fits the machine; `training.fit`'s signature. One epoch on all of the training part as it is.
+
+    Of the recipe only `vote` counts: nothing is stopped, mirrored, turned, blended or drawn more often.
 
     ``context.log["loss"]`` is the share of training errors, the learning rate is 0.
 
     Raises:
-        UserError: there is nothing to train on.
+        UserError: there is nothing to train on, or the recipe crops.
     """
+    if recipe.crop is not None:
+        raise UserError(f"want recipe.crop = 0 for a support vector machine, which sees all, got {recipe.crop}; set it")
     if train.y is None or not len(train):
         raise UserError("want labelled training samples, got none; give the fold training clips")
     if not isinstance(network, Machine):

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -39,6 +39,12 @@ class Start(BaseModel, frozen=True, extra="forbid"):
 
     weights: str = Field("none", min_length=1)
     weights_sha256: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$")
+
+    @model_validator(mode="after")
+    def _tied(self) -> Start:
+        if self.weights_sha256 and self.weights == "none":
+            raise ValueError("weights_sha256 is of a file or of what the hub gives, and weights is 'none'")
+        return self
 
 
 def timm() -> ModuleType:
@@ -84,7 +90,14 @@ def create(architecture: str, **arguments: object) -> nn.Module:
     return cast(nn.Module, timm().create_model(architecture, pretrained=False, **arguments))
 
 
-def start(network: nn.Module, architecture: str, options: Start, fresh: Sequence[str], name: str) -> tuple[str, ...]:
+def start(
+    network: nn.Module,
+    architecture: str,
+    options: Start,
+    fresh: Sequence[str],
+    name: str,
+    own_parts: Sequence[str] = (),
+) -> tuple[str, ...]:
     """Gives a network its first weights, as the options say.
 
     Every tensor of the network must be in the file with its shape, and every tensor of the file in the network, but
@@ -97,6 +110,8 @@ def start(network: nn.Module, architecture: str, options: Start, fresh: Sequence
         options: see there.
         fresh: patterns of names that stay as they are ("head.fc.*"): the classes are others here.
         name: of the model, for complaints.
+        own_parts: patterns of names that only a file of this very network has; taken from it if all are there, else
+            they stay as they are.
 
     Returns:
         What should be known of it, one sentence each; nothing for "none".
@@ -110,6 +125,8 @@ def start(network: nn.Module, architecture: str, options: Start, fresh: Sequence
     _check_sha256(path, options.weights_sha256, name)
     own = network.state_dict()
     found = _converted(_unwrapped(_tensors(path, name), own), network, architecture, path)
+    if not {key for key in own if _matches(key, own_parts)} <= found.keys():
+        fresh = [*fresh, *own_parts]
     wanted = {key: tensor for key, tensor in own.items() if not _matches(key, fresh)}
     given = {key: tensor for key, tensor in found.items() if not _matches(key, fresh)}
     fitted = {key: _fitted(tensor, wanted[key]) for key, tensor in given.items() if key in wanted}
@@ -214,8 +231,15 @@ def _tensors(path: Path, name: str) -> dict[str, Tensor]:
         raise UserError(f"{name}: want a file of weights alone, got {path} ({reason}); save its state_dict") from error
     while isinstance(found, Mapping) and any(key in found for key in _WRAPPERS):
         found = found[next(key for key in _WRAPPERS if key in found)]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    named = isinstance(found, Mapping) and found and all(isinstance(key, str) for key in found)
+    if not named or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{name}: want a file of named tensors, got {path}; save the network's state_dict")
+    odd = [key for key, value in found.items() if value.layout is not torch.strided or value.is_complex()]
+    odd += [key for key, value in found.items() if key not in odd and not bool(value.isfinite().all())]
+    if odd:
+        raise UserError(
+            f"{name}: want dense, real and finite weights, got others in {path} ({_few(odd)}); save them anew"
+        )
     return dict(found)
 
 

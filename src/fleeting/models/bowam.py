@@ -24,7 +24,7 @@ own weights out):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as functional
@@ -36,6 +36,8 @@ from fleeting.models import _blocks, _timm
 from fleeting.models._wadm import Wadm, WadmOptions, depthwise
 from fleeting.records import Paper
 from fleeting.training import Recipe
+
+Some = Annotated[int, Field(ge=1)]
 
 
 class Options(WadmOptions, frozen=True, extra="forbid"):
@@ -58,9 +60,9 @@ class Options(WadmOptions, frozen=True, extra="forbid"):
 
     stages: Literal[3, 4, 5] = 4
     place: Literal["block", "between"] = "block"
-    depths: tuple[int, int, int, int] = (3, 3, 9, 3)
-    dims: tuple[int, int, int, int] = (96, 192, 384, 768)
-    layer_scale: float = Field(1e-6, ge=0)
+    depths: tuple[Some, Some, Some, Some] = (3, 3, 9, 3)
+    dims: tuple[Some, Some, Some, Some] = (96, 192, 384, 768)
+    layer_scale: float = Field(1e-6, ge=0, allow_inf_nan=False)
     init_std: float = Field(0.02, ge=0, allow_inf_nan=False)
     mean: float = Field(0.5, allow_inf_nan=False)
     std: float = Field(0.5, gt=0, allow_inf_nan=False)
@@ -77,7 +79,7 @@ class Options(WadmOptions, frozen=True, extra="forbid"):
 SMALL = Options(depths=(1, 1, 1, 1), dims=(16, 32, 64, 64), layer_scale=1.0, init_std=0.0, stem_stride="auto")
 RECIPE = Recipe(
     epochs=100, batch=32, optimiser="adamw", lr=1e-4, weight_decay=1e-4, schedule="exponential", decay=0.987,
-    balance="sampler", flip=True, rotate_deg=8, jitter=(0.2, 0.2, 0.2, 0.2), crop=224,
+    balance="sampler", flip=True, rotate_deg=8, jitter=(0.2, 0.2, 0.2, 0.0), crop=224,
 )  # fmt: skip
 INPUT: tuple[str, dict[str, object]] = ("bidirectional240", {})
 PAPER = Paper(
@@ -94,8 +96,8 @@ PAPER = Paper(
         "The module is named for downsampling, but its output has the size of its input; the downsampling is "
         "ConvNeXt's own.",
         "The convolution of equation 6 is given no size: depthwise 7 x 7, as in the published code (kernel).",
-        "The published code trains a plain ConvNeXt: the line that would build this network is commented out; row B of "
-        "Table 4 (transform = 'none', spatial = channel = false) is what it trains.",
+        "The published code trains a plain ConvNeXt: the line that would build this network is commented out; the "
+        "network of rows A and B of Table 4 (transform = 'none', spatial = channel = false) is what it trains.",
         "Table 9 finds a kernel of 3 best for the spatial attention, the published code has 7: default 3 "
         "(spatial_kernel).",
         "The published code resizes a map of 7 x 7 to 6 x 6 before the transform and back after it; here odd sides "
@@ -106,7 +108,7 @@ PAPER = Paper(
         "(96.34 M, 7.26 G), as if the map were doubled without weights; so it is done here.",
         "The paper does not say where weights come from; the published code starts from ConvNeXt-T of ImageNet-12k by "
         "name and shape. Default at random; weights = 'hub' or a file starts as the code, and the weights of the "
-        "module, which has no counterpart there, and of the head stay random.",
+        "module, whose convolution has another name there, and of the head stay random.",
         "Table 7's 'Biorthogonal' has no number: bior2.2 in the experiments; any other by name (wavelet).",
         "Table 11's Fourier row is not described: transform = 'fourier' splits the spectrum at half the highest "
         "frequency of each axis into four bands under the same two attentions.",
@@ -117,8 +119,8 @@ PAPER = Paper(
         "The decay of the learning rate is exponential without a number in the paper, .987 an epoch in the code; the "
         "random rotation of up to 8 degrees and the crop of 224 are the code's too.",
         "The paper's colour adjustment is, in the code, of brightness, contrast, saturation and hue by .2; a hue is a "
-        "direction of motion in a flow picture, and .2 of the circle 72 degrees: recipe.jitter = [0.2, 0.2, 0.2, 0.0] "
-        "leaves directions alone.",
+        "direction of motion in a flow picture, and .2 of the circle 72 degrees: default without it, the code's is "
+        "recipe.jitter = 0.2.",
         "The published code turns its validation pictures at random; here prediction sees the centre crop.",
         "Random sampling makes every class equally frequent (at most balance_limit times its share); the code's own "
         "sampler adds flow to frames near the apex, input.near and recipe.balance.",
@@ -146,18 +148,21 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
     if side < least:
         raise UserError(f"bowam: want a picture of at least {least} x {least}, got {side} x {side}; lower stem_stride")
     network = Bowam(channels, stride, classes, options)
-    network.notices = _timm.start(network, "convnext_tiny", options, _fresh(options), "bowam")
+    network.notices = _timm.start(network, "convnext_tiny", options, _fresh(options), "bowam", _own(options))
     return network
 
 
 def _fresh(options: Options) -> list[str]:
-    """Names that ConvNeXt-T's weights have no counterpart for."""
-    names = ["head.fc.*", "*.wadm.*"]
-    if options.transform != "none" and options.place == "block":
-        names.append("*.conv_dw.*")
+    """Names that no file has a counterpart for."""
+    names = ["head.fc.*"]
     if options.stages != 4:
         names += ["head.*", *(f"stages.{stage}.*" for stage in range(min(options.stages, 4), 5))]
     return names
+
+
+def _own(options: Options) -> list[str]:
+    """Names that ConvNeXt-T's weights have no counterpart for, and a trained BOWAM's have."""
+    return ["*.wadm.*", *(["*.conv_dw.*"] if options.transform != "none" and options.place == "block" else [])]
 
 
 class Bowam(nn.Module):

@@ -35,13 +35,13 @@ class Options(_timm.Start, frozen=True, extra="forbid"):
         stem_stride: 4; less for small pictures (1 for 28 x 28), "auto": what leaves a map of at least 28 x 28.
     """
 
-    depths: tuple[int, int, int, int] = (3, 3, 9, 3)
-    dims: tuple[int, int, int, int] = (96, 192, 384, 768)
+    depths: tuple[bowam.Some, bowam.Some, bowam.Some, bowam.Some] = (3, 3, 9, 3)
+    dims: tuple[bowam.Some, bowam.Some, bowam.Some, bowam.Some] = (96, 192, 384, 768)
     drop_path: float = Field(0.0, ge=0, lt=1)
     mean: float = Field(0.5, allow_inf_nan=False)
     std: float = Field(0.5, gt=0, allow_inf_nan=False)
     init_std: float = Field(0.02, ge=0, allow_inf_nan=False)
-    layer_scale: float = Field(1e-6, ge=0)
+    layer_scale: float = Field(1e-6, ge=0, allow_inf_nan=False)
     stem_stride: Literal[1, 2, 4, 8, "auto"] = 4
 
 
