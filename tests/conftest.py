@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     for variable in ("FLEETING_CACHE", "FLEETING_DATA", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(variable, str(base / variable.lower()))
     monkeypatch.delenv("FLEETING_MEGC2019_FLOW", raising=False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As every task runs; two threads of small work wait for each other on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """AMMSM: counts, the sparse stages against their definition written out on maps, both streams, what may be set."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -25,13 +24,7 @@ TINY = {"dim": 4, "depths": (2, 3, 2), "attention": (0, 1, 1), "head_width": 4, 
 FLOW = {"flow": (2, 28, 28)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As every task runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shaken(network: nn.Module) -> nn.Module:

@@ -1,6 +1,5 @@
 """AMMSM's magnifier: what equation 1 and 2 ask for, what it learns, and flow whose zero is lost."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,12 +17,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(side: int = 28, channels: int = 2, **options: Any) -> Any:

@@ -1,6 +1,5 @@
 """AMMSM's training: the search finds what is to be found, phases see whom they may see, and a stopped task goes on."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,7 @@ RECIPE = Recipe(epochs=10, batch=8, lr=1e-3)
 SPACE = Space(Configuration((0.5,) * 6, 2.5), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (1.0, 4.0))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """BOWAM: counts, the module against equations 2 to 6 written out with pywt, the ablations, pretrained weights."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,7 @@ TINY: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (4, 6, 8, 10), "layer_sc
                         "init_std": 0.0}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(side: int = 28, channels: int = 3, **options: Any) -> Any:

@@ -1,6 +1,5 @@
 """ConvNeXt through timm: counts, stems for small pictures, pretrained weights, and that it is BOWAM's row B."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,7 @@ from fleeting.models import _timm, bowam, convnext
 TINY: dict[str, Any] = {"depths": (1, 1, 2, 1), "dims": (4, 6, 8, 10), "layer_scale": 0.5}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(side: int = 32, channels: int = 3, classes: int = 3, **options: Any) -> Any:

@@ -1,7 +1,6 @@
 """The support vector machine as a network: scikit-learn's decisions, votes, saving, and its score on real flow."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -23,13 +22,7 @@ SHAPES = {"flow": (3, 28, 28)}
 CHANNELS = {"flow": ("u255", "v255", "strain255")}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As every task runs; two threads of small work wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pack(folder: Path, flow: Array, keys: list[str]) -> Samples:

@@ -19,13 +19,7 @@ from fleeting.models import _blocks, _mixer, mambavision
 TINY = {"dim": 4, "inner": 3, "depths": (1, 1, 3, 2), "heads": (2, 4), "drop_path": 0.0, "scale": 0.0, "state": 3}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As every task runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shaken(network: nn.Module, seed: int = 3) -> nn.Module:

@@ -1,7 +1,6 @@
 """MERba: counts, its stages against the paper's equations written out, scan sets, the dual heads, its experiments."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "merba"
 PAPER_ROWS = sorted(path for path in EXPERIMENTS.glob("*.toml") if "small" not in path.stem)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As every task runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(side: int = 28, count: int = 7, **options: Any) -> nn.Module:

@@ -1,7 +1,6 @@
 """STSTNet: the fast training path against plain layers, the authors' weights, and the contract of a network."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,13 +17,7 @@ from fleeting.models import ststnet
 SHAPES = {"flow": (3, 28, 28)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As every task runs; two threads of small work wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class SharedDropout(nn.Module):

@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,7 @@ from fleeting.models._timm import Start
 SIZES: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (4, 8, 8, 16)}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(classes: int = 3, channels: int = 3, seed: int = 0, **changes: Any) -> nn.Module:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -114,6 +114,17 @@ def changed(tables: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]
     for change in changes:
         _set(copied, change)
     return copied
+
+
+def check_changes(changes: Iterable[str], free: Sequence[str], what: str, do: str) -> None:
+    """Refuses "a.b=value" strings that change another table than those of `free`.
+
+    Raises:
+        UserError: one does; `what` follows the list of tables, `do` says what to do.
+    """
+    for change in changes:
+        if change.partition("=")[0].partition(".")[0].strip() not in free:
+            raise UserError(f"want --set to change {', '.join(free)}{what}, got {change!r}; {do}")
 
 
 def resolve(tables: Mapping[str, Any], where: str = "experiment") -> Experiment:

@@ -340,9 +340,7 @@ def changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]
     Raises:
         UserError: a change of what the network has seen.
     """
-    for change in changes:
-        if change.partition("=")[0].partition(".")[0].strip() not in _FREE:
-            raise UserError(f"want --set to change {', '.join(_FREE)} of a model, got {change!r}; train it anew")
+    config.check_changes(changes, _FREE, " of a model", "train it anew")
     return config.changed(tables, changes)
 
 

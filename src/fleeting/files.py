@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from fleeting.errors import UserError
 
@@ -72,3 +73,29 @@ def read_arrays(path: Path) -> dict[str, Any]:
     # TypeError: a lone .npy; RuntimeError: zip flags that a flipped bit turned on
     except (OSError, ValueError, EOFError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: want a whole .npz file, got {error}; delete it and run again") from error
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = -1) -> Iterator[None]:
+    """Holds a lock file; the system frees it even when the process is killed.
+
+    Args:
+        path: of the file; its folder is made.
+        timeout_s: to wait for another holder; -1 for ever.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+        UserError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=timeout_s)
+        lock.acquire()
+    except Timeout:  # an OSError, too
+        raise
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be written ({error}); choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -22,7 +22,7 @@ import io
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from fleeting import files, metrics, statistics
 from fleeting.errors import UserError
@@ -146,7 +146,7 @@ class Run:
 
     def done(self) -> set[str]:
         """Names of the finished tasks."""
-        return {path.stem for path in (self.folder / "tasks").glob("*.npz") if not path.name.startswith(".")}
+        return _done(self.folder)
 
     def failed(self) -> dict[str, str]:
         """Name of each failed task -> the first line of what went wrong."""
@@ -213,8 +213,12 @@ def status(run: Run) -> dict[str, Any]:
 
 def pending(folder: Path, tasks: Sequence[FoldTask]) -> list[FoldTask]:
     """Those of the tasks that are not finished; the folder need not be there."""
-    done = {path.stem for path in (folder / "tasks").glob("*.npz") if not path.name.startswith(".")}
+    done = _done(folder)
     return [task for task in tasks if task.name not in done]
+
+
+def _done(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "tasks").glob("*.npz") if not path.name.startswith(".")}
 
 
 def task_name(fold: str, seed: int, inner: int | None) -> str:
@@ -280,18 +284,12 @@ def writing(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{folder}: want to be the only writer, got a run that is going on; wait for it") from error
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error}); choose another --out") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(folder / "lock", timeout_s=0))
+        except Timeout as error:
+            raise UserError(f"{folder}: want to be the only writer, got a run that is going on; wait for it") from error
         yield
-    finally:
-        lock.release()
 
 
 def write(folder: Path, result: FoldResult) -> None:

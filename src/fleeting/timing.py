@@ -215,9 +215,9 @@ def _tensor(array: Array, side: int | None) -> Tensor:
     """A batch of one as in prediction: pictures as 0..1, the centre where the recipe crops."""
     import torch
 
-    from fleeting import augment
+    from fleeting import augment, training
 
-    batch = torch.from_numpy(np.ascontiguousarray(array))[None].float() / (255 if array.dtype == np.uint8 else 1)
+    batch = training.floats(torch.from_numpy(np.ascontiguousarray(array))[None])
     return batch if side is None else augment.crop(batch, side, None)
 
 

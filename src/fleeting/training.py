@@ -109,6 +109,11 @@ def probabilities(network: nn.Module, output: Tensor) -> Tensor:
     return output.float().softmax(-1) if own is None else cast(Tensor, own(output))
 
 
+def floats(x: Tensor) -> Tensor:
+    """An array as a network is given it: float32, pictures (uint8) as 0..1."""
+    return x.float() / (255 if x.dtype == torch.uint8 else 1)
+
+
 def split_groups(train: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
     """Splits by subject: (rest, about `share` of the subjects), no subject on both sides.
 
@@ -294,10 +299,7 @@ class _Loader:
         """Float tensors on the device; pictures (uint8) come as 0..1."""
         rows = self.selection.rows[positions]
         tensors = {name: torch.from_numpy(np.ascontiguousarray(x[rows])) for name, x in self.selection.x.items()}
-        return {
-            name: tensor.to(self.device).float() / (255 if tensor.dtype == torch.uint8 else 1)
-            for name, tensor in tensors.items()
-        }
+        return {name: floats(tensor.to(self.device)) for name, tensor in tensors.items()}
 
 
 class _Views:

@@ -244,7 +244,8 @@ def _voted(model: Model, packed: Samples) -> Array:
 
 def _mean_heat(model: Model, views: Sequence[View], target: int, method: str) -> Array:
     """(h, w) over the views, NaN where a crop leaves out what the network does not see."""
-    full = {name: torch.from_numpy(np.stack([_scaled(view.x[name]) for view in views])) for name in views[0].x}
+    stacked = {name: np.stack([view.x[name] for view in views]) for name in views[0].x}
+    full = {name: training.floats(torch.from_numpy(array)) for name, array in stacked.items()}
     crop = model.recipe.crop
     x = full if crop is None else {name: augment.crop(array, crop, None) for name, array in full.items()}
     still = rest(x, model.input.channels(model.options))
@@ -257,11 +258,6 @@ def _mean_heat(model: Model, views: Sequence[View], target: int, method: str) ->
     framed = torch.full((height, width), torch.nan)
     augment.crop(framed[None, None], crop, None)[0, 0].copy_(grown)
     return framed.numpy()
-
-
-def _scaled(array: Array) -> Array:
-    """As training feeds it: pictures in 0..1."""
-    return np.asarray(array, np.float32) / np.float32(255 if array.dtype == np.uint8 else 1)
 
 
 def _placed(model: Model, face: FaceClip, heat: Array) -> Array:

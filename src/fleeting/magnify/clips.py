@@ -111,12 +111,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 
 def _opened(wanted: Wanted) -> tuple[Experiment, Magnify | None, list[str]]:
     """The stages that are used, the magnifier of the model, and what should be known of it."""
+    config.check_changes(wanted.changes, _FREE, "", "leave it out")
     if wanted.model is None:
-        return config.resolve(config.changed(_PLAIN, _checked(wanted.changes)), "magnify"), None, []
+        return config.resolve(config.changed(_PLAIN, wanted.changes), "magnify"), None, []
     from fleeting import saving
 
     network, header = saving.read(wanted.model)
-    tables = config.changed(header["experiment"], _checked(wanted.changes))
+    tables = config.changed(header["experiment"], wanted.changes)
     experiment = config.resolve(tables, str(wanted.model / "model.toml"))
     if not plugins.load("spotting", experiment.spotting.name).LOOKS:  # serves what a corpus annotates not
         experiment = config.resolve(config.plain(experiment) | {"spotting": {"name": "flow_peak"}}, "magnify")
@@ -125,13 +126,6 @@ def _opened(wanted: Wanted) -> tuple[Experiment, Magnify | None, list[str]]:
     notices = [] if least <= wanted.factor <= most else [beyond]
     shape = tuple(header["shapes"].get("flow", ()))
     return experiment, _learned(network, shape, wanted.factor, wanted.model), notices
-
-
-def _checked(changes: Sequence[str]) -> Sequence[str]:
-    for change in changes:
-        if change.partition("=")[0].partition(".")[0].strip() not in _FREE:
-            raise UserError(f"want --set to change {', '.join(_FREE)}, got {change!r}; leave it out")
-    return changes
 
 
 def _learned(network: Any, shape: tuple[int, ...], factor: float, folder: Path) -> Magnify:

@@ -39,6 +39,19 @@ def stride(side: int, wanted: int | str, model: str) -> int:
     return found
 
 
+def enough(side: int, stride: int, halvings: int, model: str) -> None:
+    """Refuses a picture of which a stem and halvings leave less than a pixel.
+
+    Raises:
+        UserError: it is too small.
+    """
+    least = stride * 2**halvings
+    if side < least:
+        raise UserError(
+            f"{model}: want a picture of at least {least} x {least}, got {side} x {side}; lower stem_stride"
+        )
+
+
 def halved(side: int) -> int:
     """Side of a map after a 3 x 3 convolution of stride 2."""
     return (side + 1) // 2

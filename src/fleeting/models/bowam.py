@@ -31,7 +31,6 @@ import torch.nn.functional as functional
 from pydantic import Field
 from torch import Tensor, nn
 
-from fleeting.errors import UserError
 from fleeting.models import _blocks, _timm
 from fleeting.models._wadm import Wadm, WadmOptions, depthwise
 from fleeting.records import Paper
@@ -144,9 +143,7 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
     """
     channels, side = _blocks.square(shapes, "bowam")
     stride = _blocks.stride(side, options.stem_stride, "bowam")
-    least = stride * 2 ** (min(options.stages, 4) - 1)
-    if side < least:
-        raise UserError(f"bowam: want a picture of at least {least} x {least}, got {side} x {side}; lower stem_stride")
+    _blocks.enough(side, stride, min(options.stages, 4) - 1, "bowam")
     network = Bowam(channels, stride, classes, options)
     network.notices = _timm.start(network, "convnext_tiny", options, _fresh(options), "bowam", _own(options))
     return network

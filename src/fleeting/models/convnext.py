@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fleeting.errors import UserError
 from fleeting.models import _blocks, _timm, bowam
 from fleeting.records import Paper
 
@@ -80,11 +79,7 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
     """
     channels, side = _blocks.square(shapes, "convnext")
     stride = _blocks.stride(side, options.stem_stride, "convnext")
-    if side < 8 * stride:
-        least = 8 * stride
-        raise UserError(
-            f"convnext: want a picture of at least {least} x {least}, got {side} x {side}; lower stem_stride"
-        )
+    _blocks.enough(side, stride, 3, "convnext")
     network = ConvNeXt(channels, stride, classes, options)
     network.notices = _timm.start(network.layers, "convnext_tiny", options, ["head.fc.*"], "convnext")
     return network

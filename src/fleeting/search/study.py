@@ -57,7 +57,7 @@ def begin(folder: Path, plan: Plan) -> None:
         raise UserError(
             f"{folder}: want a new folder or a search, got a folder with other things; choose another --out"
         )
-    with _locked(folder):
+    with files.locked(folder / "study.lock"):
         if not path.is_file():
             told = {"digest": plan.digest, "fold": plan.fold, "seed": plan.seed, "search": plan.searched.plain()}
             files.write_text(path, tomli_w.dumps({**told, "tables": _without_none(plan.tables)}))
@@ -89,7 +89,7 @@ class Board:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Around all that reads and then writes: no other process writes meanwhile."""
-        with _locked(self.folder):
+        with files.locked(self.folder / "study.lock"):
             _mend(self.folder / "study.journal")
             yield
 
@@ -192,20 +192,6 @@ class _Held:
 
     def release(self) -> None:
         return None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "study.lock")
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error}); choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _mend(path: Path) -> None:
