@@ -80,7 +80,7 @@ def test_another_plugin_starts_afresh(write):
     experiment = config.read(
         write('extends = "base.toml"\n[protocol]\nname = "megc2019"\n[input]\naxes = "code"\n[model]\ndropout = 0.1\n')
     )
-    assert experiment.protocol.options == {}
+    assert experiment.protocol.options == {"groups": None}
     assert (experiment.input.options["crop"], experiment.input.options["axes"]) == (10, "code")
     assert experiment.model.options == {"dropout": 0.1}
 
@@ -154,6 +154,7 @@ def test_a_change_below_a_value(write):
         ("[recipe]\nbatch = 2.5", "want another value of 'batch'"),
         ("seeds = []", "want another value of 'seeds'"),
         ("seeds = [1, 0, 1]", r"want another value of 'seeds' \(.*each at most once\), got \[1, 0, 1\]"),
+        ("inner = 1", r"want another value of 'inner' \(.*no subject to train on.*\), got 1"),
         ("threads = 0", "want another value of 'threads'"),
         ('[input]\nname = "uvs28"\ncrop = 13', "want another value of 'crop'"),
         ("model.dropout = 1.0", "want another value of 'dropout'"),
@@ -197,9 +198,11 @@ def leaves(value, path=()):
 def other(value):
     if isinstance(value, bool):
         return not value
+    if value is None:
+        return 10
     if isinstance(value, list):
         return [*value, other(value[-1])]
-    return value + "x" if isinstance(value, str) else value + 1
+    return value + "x" if isinstance(value, str) else value + 2
 
 
 def test_the_digest_follows_every_value_but_the_name(write):

@@ -126,6 +126,18 @@ def test_casme3_counts_are_those_of_the_sheet(casme3_clips):
 
 
 @pytest.mark.data
+def test_groups_of_megc2019_leave_every_subject_out_once_and_change_with_the_seed():
+    clips = people("casme2", ["anger"] * 3) + people("samm", ["surprise"] * 3)
+    options = megc2019.Options(groups=4)
+    dealt = {}
+    for seed in (0, 1):
+        folds = megc2019.folds(clips, {one.key: 0 for one in clips}, options, seed)
+        assert [len(fold.tested) for fold in folds] == [6, 6, 6, 6]
+        assert sorted(key for fold in folds for key in fold.tested) == sorted(one.key for one in clips)
+        dealt[seed] = {frozenset(fold.tested) for fold in folds}
+    assert dealt[0] != dealt[1]
+
+
 @pytest.mark.parametrize("protocol", [megc2019, hde])
 def test_casme3_keeps_its_coarse_classes_among_other_corpora(casme3_clips, protocol):
     assert counted(protocol, casme3_clips) == ([457, 55, 187], 88)

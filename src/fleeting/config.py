@@ -47,7 +47,8 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
         name: of the run; part of no digest.
         datasets: names of loaders; their folders come from the environment or ``roots.toml``, never from here.
         seeds: each is a whole repetition.
-        inner: number of inner tasks a fold and seed that choose an epoch without the test subjects; 0 for none.
+        inner: number of inner tasks a fold and seed that choose an epoch without the test subjects; 0 for none,
+            else two or more.
         device: "cpu", "cuda", ...; threads: of every task, in every engine (two change the last bits).
         apex: "annotated": the spotter serves the clips whose corpus names no apex; "spotted": it serves all.
         protocol, spotting, face, flow, input, model: plug-ins; align: an alignment by name. Face, align and flow
@@ -70,6 +71,13 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
     input: Choice | None = None
     model: Choice
     recipe: dict[str, Any] = {}
+
+    @field_validator("inner")
+    @classmethod
+    def _parts(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one inner task would leave no subject to train on: 0, or two or more")
+        return value
 
     @field_validator("datasets", "seeds")
     @classmethod

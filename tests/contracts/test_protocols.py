@@ -29,7 +29,10 @@ def recordings():
     ]  # fmt: skip
 
 
-@pytest.fixture(params=[*((name, {}) for name in plugins.names("protocols")), ("loso", {"groups": 4})], ids=str)
+@pytest.fixture(
+    params=[*((name, {}) for name in plugins.names("protocols")), ("loso", {"groups": 4}), ("megc2019", {"groups": 3})],
+    ids=str,
+)
 def chosen(request):
     return request.param
 

@@ -52,7 +52,16 @@ def folds(clips: Sequence[Clip], labels: Mapping[str, int], options: Options, se
     Raises:
         UserError: fewer than two subjects, or fewer than groups.
     """
-    return by_group(clips) if options.groups is None else _dealt(clips, options.groups, seed)
+    return left_out(clips, options.groups, seed)
+
+
+def left_out(clips: Sequence[Clip], groups: int | None, seed: int) -> list[Fold]:
+    """`by_group`, or a group of subjects at a time.
+
+    Raises:
+        UserError: fewer than two subjects, or fewer than groups.
+    """
+    return by_group(clips) if groups is None else _dealt(clips, groups, seed)
 
 
 def by_group(clips: Sequence[Clip]) -> list[Fold]:
