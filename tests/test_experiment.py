@@ -412,6 +412,26 @@ def test_a_run_says_what_its_network_began_with_and_its_model_needs_the_file_no_
     assert network is not None
 
 
+def test_a_run_does_not_go_on_from_other_weights_under_the_same_name(standin: Path, tmp_path: Path) -> None:
+    weights, folder = tmp_path / "weights.safetensors", tmp_path / "run"
+    roots = {"megc2019_flow": standin}
+    for seed in (1, 2):
+        experiment.train(
+            config.resolve(tables(model=CONVNEXT, seeds=[seed], **CONVNEXT_TABLES)), tmp_path / str(seed), roots=roots
+        )
+    begun = {**CONVNEXT, "weights": str(weights)}
+    shutil.copy(tmp_path / "1" / "model.safetensors", weights)
+    run(folder, standin, model=begun, seeds=[0], **CONVNEXT_TABLES)
+    done = list((folder / "tasks").glob("*.npz"))
+    done[0].unlink()
+    shutil.copy(tmp_path / "2" / "model.safetensors", weights)
+    with pytest.raises(UserError, match="want the same pretrained weights to resume this run, got another"):
+        run(folder, standin, model=begun, seeds=[0], **CONVNEXT_TABLES)
+    shutil.copy(tmp_path / "1" / "model.safetensors", weights)
+    run(folder, standin, model=begun, seeds=[0], **CONVNEXT_TABLES)
+    assert len(list((folder / "tasks").glob("*.npz"))) == len(done)
+
+
 def test_a_crop_larger_than_the_picture_ends_a_run_before_it_begins(standin: Path, tmp_path: Path) -> None:
     changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 29}}
     with pytest.raises(UserError, match=r"want pictures of at least 29 px to crop, got \(3, 28, 28\)"):

@@ -66,6 +66,8 @@ def run(
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
         noticed = {**notices, f"model {experiment.model.name}": begins}
+        if begins:
+            header["start"] = list(begins)
         header["notices"] = [{"key": key, "notice": notice} for key, told in noticed.items() for notice in told]
         runs.begin(out, header, clips, {key: words[number] for key, number in labels.items()}, folds)
         runs.place_samples(out, packed.folder)

@@ -46,6 +46,7 @@ _IDENTITY = {
     "digest": "experiment",
     "clips_sha256": "list of clips and labels",
     "samples_sha256": "input (pictures, or the code that makes views of them)",
+    "start": "pretrained weights",
 }
 _HEADER = ("digest", "experiment", "classes", "counts", "standin")
 
@@ -237,7 +238,8 @@ def begin(
 
     Args:
         folder: new, empty, or of the same run.
-        header: ``run.toml``; must hold "digest", "experiment" and "classes".
+        header: ``run.toml``; must hold "digest", "experiment" and "classes"; "start", what the network begins with, is
+            compared where it is given, and a run that is finished needs none.
         clips: the surviving ones.
         labels: key -> class word.
         folds: seed -> folds.
@@ -250,7 +252,7 @@ def begin(
     if (folder / "run.toml").is_file():
         run = Run(folder)
         for key, what in _IDENTITY.items():
-            if run.header.get(key) != tables.get(key):
+            if key in tables and run.header.get(key) != tables[key]:
                 why = _difference(run.header, tables) if key == "digest" else f"{key} differs"
                 raise UserError(
                     f"{folder}: want the same {what} to resume this run, got another ({why}); choose another --out, "

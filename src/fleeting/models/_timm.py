@@ -114,7 +114,7 @@ def start(
             they stay as they are.
 
     Returns:
-        What should be known of it, one sentence each; nothing for "none".
+        What should be known of it, with the beginning of the file's sha256, one sentence each; nothing for "none".
 
     Raises:
         UserError: no such file, hub or tag, another sha256, no weights in it, or weights of another network.
@@ -122,7 +122,12 @@ def start(
     if options.weights == "none":
         return ()
     path = _path(architecture, options.weights, name)
-    _check_sha256(path, options.weights_sha256, name)
+    sha256 = _sha256(path)
+    if options.weights_sha256 and sha256 != options.weights_sha256.lower():
+        raise UserError(
+            f"{name}: want weights with sha256 {options.weights_sha256}, got {path} with {sha256}; give the file of that "
+            "sum"
+        )
     own = network.state_dict()
     found = _converted(_unwrapped(_tensors(path, name), own), network, architecture, path)
     if not {key for key in own if _matches(key, own_parts)} <= found.keys():
@@ -135,7 +140,8 @@ def start(
         raise UserError(_misfit(name, architecture, path, wrong, wanted, given))
     network.load_state_dict(fitted, strict=False)
     turned = [key for key in fitted if fitted[key] is not given[key]]
-    return _told(options.weights, len(fitted), [key for key in own if key not in fitted], turned)
+    source = f"{options.weights} (sha256 {sha256[:16]})"
+    return _told(source, len(fitted), [key for key in own if key not in fitted], turned)
 
 
 def _told(source: str, count: int, random: list[str], turned: list[str]) -> tuple[str, ...]:
@@ -213,13 +219,9 @@ def _repository(architecture: str, source: str, name: str) -> str:
     return str(config.hf_hub_id)
 
 
-def _check_sha256(path: Path, wanted: str, name: str) -> None:
-    if not wanted:
-        return
+def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
-        got = hashlib.file_digest(stream, "sha256").hexdigest()
-    if got != wanted.lower():
-        raise UserError(f"{name}: want weights with sha256 {wanted}, got {path} with {got}; give the file of that sum")
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _tensors(path: Path, name: str) -> dict[str, Tensor]:
