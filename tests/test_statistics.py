@@ -107,6 +107,29 @@ def test_a_single_subject_has_no_interval():
     assert np.isnan(statistics.bootstrap([[[3, 1], [1, 2]]], "uf1")).all()
 
 
+def test_the_interval_of_a_difference_equals_a_plain_loop():
+    first, second = systems(5, 0.7, 0.5, groups=9, seeds=2)
+    rng, found = np.random.default_rng(3), []
+    for _ in range(400):
+        times = rng.multinomial(9, np.full(9, 1 / 9), size=1)[0]
+        drawn = [np.repeat(one, times, axis=1).sum(1) for one in (first, second)]
+        found.append(metrics.uf1(drawn[0]).mean() - metrics.uf1(drawn[1]).mean())
+    said = statistics.bootstrap_difference(first, second, rounds=400, level=0.9, seed=3)
+    assert said == pytest.approx(np.quantile(found, [0.05, 0.95]))
+
+
+def test_the_interval_of_a_difference_is_narrower_for_systems_that_err_together():
+    first, second = systems(6, 0.6, 0.6, groups=30)
+    alike, apart = first.copy(), second
+    alike[:, 0] = second[:, 0]  # one subject in thirty is told otherwise
+    widths = [np.diff(statistics.bootstrap_difference(first, other))[0] for other in (alike, apart)]
+    assert widths[0] < widths[1] / 2
+    assert statistics.bootstrap_difference(first, first) == (0, 0)
+    back = statistics.bootstrap_difference(apart, first)
+    assert statistics.bootstrap_difference(first, apart) == pytest.approx((-back[1], -back[0]))
+    assert np.isnan(statistics.bootstrap_difference(first[:, :1], first[:, :1])).all()
+
+
 # --- permutation
 
 
@@ -297,6 +320,8 @@ EYE = np.tile(np.eye(3, dtype=int), (4, 1, 1))
         (lambda: statistics.bootstrap(EYE * 0, "uf1"), "matrices: want at least one clip"),
         (lambda: statistics.bootstrap(EYE, "uf1", rounds=0), "rounds: want a whole number"),
         (lambda: statistics.intervals(EYE, level=95), "level: want a share"),
+        (lambda: statistics.bootstrap_difference(EYE, EYE[:3]), "second: want 4 subjects"),
+        (lambda: statistics.bootstrap_difference(EYE, EYE, level=1), "level: want a share"),
         (lambda: statistics.permutation(EYE, EYE[:3]), "second: want 4 subjects"),
         (lambda: statistics.permutation(EYE, EYE * [[[1], [2], [1]]]), "second: want the same true labels"),
         (lambda: statistics.permutation(EYE, EYE, "f1"), "metric: want one of"),

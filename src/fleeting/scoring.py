@@ -101,8 +101,8 @@ def paired(folders: Sequence[Path], select: str = "last", metric: str = "uf1") -
 
     Returns:
         ``metric, select, common: clips, left_out: clips`` and
-        ``pairs: [{first, second, folders, part, difference, p, rounds, exact}]``: a paired permutation test over
-        subjects; difference = first - second.
+        ``pairs: [{first, second, folders, part, difference, p, rounds, exact, interval}]``: a paired permutation test
+        over subjects, and the bootstrap interval over them; difference = first - second.
 
     Raises:
         UserError: fewer than two runs, other classes or labels, or no clip or part in common.
@@ -279,8 +279,10 @@ def _pairs(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str], me
     found = []
     for part in sorted(set(first["part"]) & set(second["part"])):
         one, two = (_matrices(table[table["part"] == part], classes) for table in (first, second))
-        result = statistics.permutation(np.stack(list(one.values())), np.stack(list(two.values())), metric)
-        found.append({"part": part, **_plain(result)})
+        stacks = np.stack(list(one.values())), np.stack(list(two.values()))
+        result = statistics.permutation(*stacks, metric)
+        interval = _pair(statistics.bootstrap_difference(*stacks, metric))
+        found.append({"part": part, **_plain(result), "interval": interval})
     return found
 
 

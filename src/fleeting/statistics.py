@@ -60,6 +60,12 @@ def _check_count(value: int, name: str) -> None:
         raise UserError(f"{name}: want a whole number of at least 1, got {value!r}; give more")
 
 
+def _check_resamples(rounds: int, level: float) -> None:
+    _check_count(rounds, "rounds")
+    if not 0 < level < 1:
+        raise UserError(f"level: want a share between 0 and 1, got {level!r}; .95 is usual")
+
+
 def _check_seeds(matrices: npt.ArrayLike, name: str) -> Floats:
     """(S, G, C, C) float64 with S, G >= 1 and at least one clip, from (G, C, C) or (S, G, C, C)."""
     counts = check_matrix(matrices, name)
@@ -131,9 +137,7 @@ def _percentiles(
 ) -> dict[str, tuple[float, float]]:
     """Percentile interval of each metric; see `intervals`."""
     seeds = _check_seeds(matrices, "matrices")
-    _check_count(rounds, "rounds")
-    if not 0 < level < 1:
-        raise UserError(f"level: want a share between 0 and 1, got {level!r}; .95 is usual")
+    _check_resamples(rounds, level)
     if seeds.shape[1] == 1:
         return dict.fromkeys(metrics, (math.nan, math.nan))
     scores = _resampled(seeds, metrics, rounds, seed)
@@ -184,6 +188,39 @@ def intervals(
         UserError: for other shapes, no clips, rounds < 1, a level outside (0, 1).
     """
     return _percentiles(matrices, tuple(METRICS), rounds, level, seed)
+
+
+def bootstrap_difference(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    metric: str = "uf1",
+    rounds: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a difference: both systems are scored on the same resamples of subjects.
+
+    Args:
+        first: (G, C, C) or (S, G, C, C) counts, one matrix a subject (and seed); rows truth.
+        second: the same subjects and clips in the same order, see `permutation`.
+        metric: a name of `metrics.METRICS`.
+        rounds, level, seed: as in `bootstrap`.
+
+    Returns:
+        (low, high) of the score of first minus that of second; (nan, nan) for a single subject.
+
+    Raises:
+        UserError: as `permutation`, or for a level outside (0, 1).
+    """
+    _check_choice(metric, tuple(METRICS), "metric")
+    _check_resamples(rounds, level)
+    a, b = _check_pair(first, second)
+    if a.shape[1] == 1:
+        return math.nan, math.nan
+    # both are as large, so that the same seed draws the same subjects
+    differences = _resampled(a, [metric], rounds, seed)[0] - _resampled(b, [metric], rounds, seed)[0]
+    low, high = np.nanquantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 # --- permutation

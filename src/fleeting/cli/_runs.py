@@ -170,10 +170,12 @@ def compare(
         return print_json(found)
     for scores in found["runs"]:
         _show_score(scores, False)
-    table = Table("run", "against", "part", f"difference in {metric}", "p", box=None, header_style="bold")
+    table = Table("run", "against", "part", f"difference in {metric}", "95 %", "p", box=None, header_style="bold")
     for pair in found["pairs"]:
         # run minus first
-        numbers = (f"{0.0 - pair['difference']:+.4f}", f"{pair['p']:.4f}")
+        low, high = pair["interval"]
+        between = "one subject" if low is None else f"{0.0 - high:+.4f} to {0.0 - low:+.4f}"
+        numbers = (f"{0.0 - pair['difference']:+.4f}", between, f"{pair['p']:.4f}")
         table.add_row(*(escape(pair[name]) for name in ("second", "first", "part")), *numbers)
     output.print(table)
     if found["repeated"]:

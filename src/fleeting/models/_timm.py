@@ -101,8 +101,9 @@ def start(
     """Gives a network its first weights, as the options say.
 
     Every tensor of the network must be in the file with its shape, and every tensor of the file in the network, but
-    for `fresh`. The one change: a first convolution for another number of channels than the file's three gets their
-    mean, scaled so that its output keeps its size.
+    for `fresh`. Two changes: a first convolution for another number of channels than the file's three gets their
+    mean, scaled so that its output keeps its size; what holds places (position embeddings, tables of relative
+    positions, patches) is resized by timm's own filter where the network has others.
 
     Args:
         network: with timm's names, changed in place.
@@ -125,11 +126,12 @@ def start(
     sha256 = _sha256(path)
     if options.weights_sha256 and sha256 != options.weights_sha256.lower():
         raise UserError(
-            f"{name}: want weights with sha256 {options.weights_sha256}, got {path} with {sha256}; give the file of that "
-            "sum"
+            f"{name}: want weights with sha256 {options.weights_sha256}, got {path} with {sha256}; give the file of "
+            "that sum"
         )
     own = network.state_dict()
-    found = _converted(_unwrapped(_tensors(path, name), own), network, architecture, path)
+    read = _unwrapped(_tensors(path, name), own)
+    found = _converted(read, network, architecture, path)
     if not {key for key in own if _matches(key, own_parts)} <= found.keys():
         fresh = [*fresh, *own_parts]
     wanted = {key: tensor for key, tensor in own.items() if not _matches(key, fresh)}
@@ -140,8 +142,11 @@ def start(
         raise UserError(_misfit(name, architecture, path, wrong, wanted, given))
     network.load_state_dict(fitted, strict=False)
     turned = [key for key in fitted if fitted[key] is not given[key]]
+    resized = [key for key in fitted if key in read and read[key].numel() != given[key].numel()]
     source = f"{options.weights} (sha256 {sha256[:16]})"
-    return _told(source, len(fitted), [key for key in own if key not in fitted], turned)
+    told = _told(source, len(fitted), [key for key in own if key not in fitted], turned)
+    fits = f"{len(resized)} tensors were resized for another size of pictures or patches: {_few(resized)}."
+    return (*told, fits) if resized else told
 
 
 def _told(source: str, count: int, random: list[str], turned: list[str]) -> tuple[str, ...]:
