@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs results results-flow results-merba results-frame-study clean
+.PHONY: demo test lint docs results results-flow results-merba results-bowam results-frame-study clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fleeting demo --out demo
@@ -33,13 +33,15 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 # docs/results/megc2019.md: hours on two cores; every run resumes. Wants the data: fleeting data fetch megc2019_flow
-RUNS := megc2019/flow_svm megc2019/ststnet megc2019/ststnet_paper htnet/table2_small merba/megc2019_small \
-  megc2019/flow_svm_hde
+RUNS := megc2019/flow_svm megc2019/ststnet megc2019/ststnet_paper htnet/table2_small \
+  $(addsuffix /megc2019_small,merba bowam ammsm) megc2019/flow_svm_hde
+GROUPS := megc2019/flow_svm_groups $(addsuffix /megc2019_groups,merba bowam ammsm)
 JOBS ?= 2
 results: $(VENV)/.installed
-	set -e; for run in $(RUNS); do \
+	set -e; for run in $(RUNS) $(GROUPS); do \
 	  $(BIN)/fleeting run experiments/$$run.toml --out runs/$$run --jobs $(JOBS); done
 	$(BIN)/fleeting report $(addprefix runs/,$(filter-out %hde,$(RUNS))) --out docs/results/megc2019.md
+	$(BIN)/fleeting report $(addprefix runs/,$(GROUPS)) --out docs/results/megc2019_groups.md
 	$(BIN)/fleeting report runs/megc2019/flow_svm_hde --out docs/results/hde.md
 
 # docs/results/flow.md: drawn faces, about ten minutes
@@ -53,7 +55,21 @@ results-merba: $(VENV)/.installed
 	$(BIN)/fleeting data draw drawn/faces --set subjects=20 --set seed=1
 	set -e; for row in $(MERBA); do FLEETING_SIMULATED=drawn/faces \
 	  $(BIN)/fleeting run experiments/merba/$${row}_small.toml --out runs/merba/$$row --jobs $(JOBS); done
-	$(BIN)/fleeting report $(addprefix runs/merba/,$(MERBA)) --out docs/results/merba.md
+	$(BIN)/python benchmarks/ablations.py merba drawn=runs/merba --out docs/results/merba.md
+	$(BIN)/fleeting report $(addprefix runs/merba/,table4 table4_base table4_svm) --out docs/results/merba_six.md
+	$(BIN)/fleeting report $(addprefix runs/merba/,table5 table5_svm) --out docs/results/merba_three.md
+
+# docs/results/bowam.md: Tables 4 to 11 in small, with a still and with a drifting head; an hour and a half on two cores
+BOWAM := table4 $(addprefix table4_,a b c d e) table5_concatenation table5_product table6_separate \
+  $(addprefix table7_,bior coif5 db4 sym5) $(addprefix table8_,4 8 32) table9_5 table9_7 table10_3 table10_5 \
+  $(addprefix table11_,biwoof biwoof_svm mdmo mdmo_svm fourier freqhd)
+results-bowam: $(VENV)/.installed
+	$(BIN)/fleeting data draw drawn/still --set subjects=16 --set drift_px=0
+	$(BIN)/fleeting data draw drawn/drifting --set subjects=16 --set drift_px=2 --set drift=linear
+	set -e; for corpus in still drifting; do for row in $(BOWAM); do FLEETING_SIMULATED=drawn/$$corpus \
+	  $(BIN)/fleeting run experiments/bowam/$${row}_small.toml --out runs/bowam/$$corpus/$$row --jobs $(JOBS); done; done
+	$(BIN)/python benchmarks/ablations.py bowam still=runs/bowam/still drifting=runs/bowam/drifting \
+	  --out docs/results/bowam.md
 
 # docs/results/frame_study.md: what 28 test clips can tell, simulated; a few minutes on one core
 results-frame-study: $(VENV)/.installed
