@@ -350,7 +350,9 @@ def test_all_that_convnext_has_is_taken_over_and_the_rest_is_named(
         assert torch.equal(value, before[key] if fresh else weights[key]), key
     assert plain.notices == ()
     count = sum(not any(part in key for part in random) for key in before)
-    wanted = rf"{count} tensors start from {re.escape(path)} \(sha256 [0-9a-f]{{16}}\), {len(before) - count} at random: "
+    wanted = (
+        rf"{count} tensors start from {re.escape(path)} \(sha256 [0-9a-f]{{16}}\), {len(before) - count} at random: "
+    )
     assert re.match(wanted, network.notices[0])
 
 
