@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
@@ -322,7 +323,7 @@ def text(
     ]
     for title, part in study.tables.items():
         said += [f"## {title}", _table(study, paper, part, found)]
-    said += ["## How it was made", *_made(study, folders)]
+    said += ["## How it was made", *_made(study, paper, folders)]
     return "\n\n".join(said) + "\n"
 
 
@@ -342,8 +343,8 @@ def _verdict(study: Study, paper: str, found: Mapping[str, Mapping[str, Found]])
         against = sum(wanted * (one.difference or 0) < 0 for wanted, one in sure)
         lines.append(
             f"* **{name}: {alike} of {len(pairs)} rows lie on the side of the paper's own row where the paper has "
-            f"them.** Chance can be ruled out (Holm's correction over the {len(pairs)} tests, p < .05) for {len(sure)}"
-            + (f", {against} of them on the other side than in the paper." if sure else ".")
+            f"them.** Chance can be ruled out (Holm's correction over the {len(pairs)} tests, p < .05) for {len(sure)} of "
+            f"them" + (f"; {against} of these on the other side than in the paper." if sure else ".")
         )
     return "\n".join(lines)
 
@@ -378,23 +379,23 @@ def _table(study: Study, paper: str, part: Sequence[Row], found: Mapping[str, Ma
     return "\n".join(lines)
 
 
-def _made(study: Study, folders: Mapping[str, Path]) -> list[str]:
-    """The configuration of the paper's own row, a corpus each."""
+def _made(study: Study, paper: str, folders: Mapping[str, Path]) -> list[str]:
+    """What the numbers are, the runs, and the configuration of the paper's own row."""
     said = [
         "UF1: pooled over all left-out groups, mean over seeds, the networks as training left them, nothing selected; "
         "brackets: 95 % bootstrap over subjects. p: paired permutation test over subjects. Trained: accuracy on the "
-        "training part."
+        f"training part. The rows are the files `experiments/{paper}/*_small.toml`."
     ]
-    for name, folder in folders.items():
-        run = runs.Run(folder / study.own)
-        table = run.header["experiment"]
-        said.append(
-            f"* {name}: {len(run.clips)} clips of {len({clip['subject'] for clip in run.clips.values()})} subjects, "
-            f"protocol {table['protocol']}, seeds {table['seeds']}, {table['recipe']['epochs']} epochs, batch "
-            f"{table['recipe']['batch']}, model {table['model']}; begun {run.header['started']}, commit "
-            f"{run.header.get('commit') or 'unknown'}"
+    opened = {name: runs.Run(folder / study.own) for name, folder in folders.items()}
+    said.append(
+        "\n".join(
+            f"* {name}: {len(run.clips)} clips of {len({clip['subject'] for clip in run.clips.values()})} subjects; "
+            f"begun {run.header['started']}, commit {run.header.get('commit') or 'unknown'}"
+            for name, run in opened.items()
         )
-    return said
+    )
+    resolved = tomli_w.dumps(next(iter(opened.values())).header["experiment"])
+    return [*said, "The paper's own row, with everything filled in:", f"```toml\n{resolved}```"]
 
 
 if __name__ == "__main__":
