@@ -343,8 +343,8 @@ def _verdict(study: Study, paper: str, found: Mapping[str, Mapping[str, Found]])
         against = sum(wanted * (one.difference or 0) < 0 for wanted, one in sure)
         lines.append(
             f"* **{name}: {alike} of {len(pairs)} rows lie on the side of the paper's own row where the paper has "
-            f"them.** Chance can be ruled out (Holm's correction over the {len(pairs)} tests, p < .05) for {len(sure)} of "
-            f"them" + (f"; {against} of these on the other side than in the paper." if sure else ".")
+            f"them.** Chance can be ruled out (Holm's correction over the {len(pairs)} tests, p < .05) for "
+            f"{len(sure)} of them" + (f"; {against} of these on the other side than in the paper." if sure else ".")
         )
     return "\n".join(lines)
 
