@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import config, engine, experiment, runs, samples, saving, scoring, training
+from fleeting import config, deciding, engine, experiment, runs, samples, saving, scoring, training
 from fleeting.errors import UserError
 from fleeting.records import FoldTask
 
@@ -322,13 +322,13 @@ def test_a_saved_model_needs_nothing_else_and_says_whom_it_knows(
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.safetensors", "model.toml"]
     picture = next(standin.rglob("*.png"))
     monkeypatch.setenv("FLEETING_MEGC2019_FLOW", str(standin))
-    by_key, by_path = experiment.predict(tmp_path / "model", ["casme2/sub01/EP01_01f", str(picture)])
+    by_key, by_path = deciding.predict(tmp_path / "model", ["casme2/sub01/EP01_01f", str(picture)])
     assert by_key["trained_on"] is True
     assert by_path["trained_on"] is None
     assert sum(by_key["probabilities"].values()) == pytest.approx(1)
     assert by_key["probabilities"] == pytest.approx(by_path["probabilities"]) or picture.name != "sub01_EP01_01f .png"
     with pytest.raises(UserError, match="did you mean 'casme2/sub01/EP01_01f'"):
-        experiment.predict(tmp_path / "model", ["casme2/sub01/EP01_01"])
+        deciding.predict(tmp_path / "model", ["casme2/sub01/EP01_01"])
     with pytest.raises(UserError, match="choose another --out"):
         experiment.train(resolved, tmp_path / "model", {"megc2019_flow": standin})
 

@@ -102,6 +102,65 @@ def test_counts_on_the_sheet_of_casme2(real):
     assert full == 244
 
 
+# --- together
+
+
+def together(moment=MOMENT, **options):
+    """The frames that are seen in the one view, in order."""
+    (view,) = frames.make(face(moment), {}, Options(views="together", **options))
+    assert view.name == "clip"
+    assert not view.train_only
+    assert view.x["frames"].dtype == np.uint8
+    return view.x["frames"][0, :, 0, 0].tolist()
+
+
+def test_the_windows_together_frame_by_frame():
+    assert together() == [10, 11, 12, 13, 28, 29, 30, 31, 32, 57, 58, 59, 60]
+    assert together(sampling="KFS") == [10, 30, 60]
+    assert together(sampling="AF") == [30]
+    assert together() == list(views().values())
+
+
+@pytest.mark.parametrize(
+    ("moment", "wanted"),
+    [
+        # 8 and 9 are held at the onset
+        (Moment(10, 10, 60), [10, 10, 10, 10, 11, 11, 12, 12, 13, 57, 58, 59, 60]),
+        # frames of two windows are there twice
+        (Moment(11, 15, 19), [11, 12, 13, 13, 14, 14, 15, 16, 16, 17, 17, 18, 19]),
+        # 61 and 62 are held at the offset
+        (Moment(10, 60, 60), [10, 11, 12, 13, 57, 58, 58, 59, 59, 60, 60, 60, 60]),
+        (Moment(10, 10, 10), [10] * 13),
+    ],
+)
+def test_a_short_moment_together_has_as_many_frames_in_order(moment, wanted):
+    assert together(moment) == wanted
+    assert set(wanted) == set(views(moment).values())  # the same frames, some of them twice
+    assert list(frames.plan(moment, Options(views="together")).frames) == sorted(set(wanted))
+
+
+@pytest.mark.parametrize(("sampling", "length"), [("AF", 1), ("KFS", 3), ("MFS", 13)])
+@pytest.mark.parametrize(("colour", "channels"), [("rgb", 3), ("grey", 1)])
+def test_together_time_is_the_second_axis(sampling, length, colour, channels):
+    options = Options(sampling=sampling, views="together", colour=colour, size=8)
+    (view,) = frames.make(face(), {}, options)
+    assert view.x["frames"].shape == (channels, length, 8, 8)
+    assert frames.channels(options) == {"frames": ("r", "g", "b") if colour == "rgb" else ("grey",)}
+    single = frames.make(face(), {}, options.model_copy(update={"views": "each"}))
+    assert np.array_equal(view.x["frames"], np.stack([one.x["frame"] for one in single], axis=1))
+
+
+@pytest.mark.data
+def test_every_clip_of_casme2_has_thirteen_frames_together(real):
+    sheet = pd.read_excel(real / "annotations" / "CASME2-coding-20140508.xlsx", engine="calamine")
+    for onset, apex, offset in zip(sheet["OnsetFrame"], sheet["ApexFrame"], sheet["OffsetFrame"], strict=True):
+        moment = Moment(int(onset), int(apex), int(offset))
+        held = frames._held(moment, Options())
+        assert len(held) == 13
+        assert held == sorted(held)
+        assert set(held) == set(frames.plan(moment, Options()).frames)
+
+
 # --- how they look
 
 
@@ -154,7 +213,7 @@ def test_no_apex_no_frames_or_too_few():
         frames.make(short, {}, Options())
 
 
-@pytest.mark.parametrize("wrong", [{"sampling": "all"}, {"colour": "bgr"}, {"size": 0}])
+@pytest.mark.parametrize("wrong", [{"sampling": "all"}, {"colour": "bgr"}, {"size": 0}, {"views": "all"}])
 def test_options_that_are_none(wrong):
     with pytest.raises(ValidationError):
         Options(**wrong)

@@ -35,8 +35,20 @@ ALLOWED = {
     "page": BELOW | {"files"},
     "look": BELOW | {"landmarks", "motion", "page"},
     "explain": BELOW
-    | {"augment", "config", "experiment", "finding", "landmarks", "look", "motion", "page", "plugins", "runs"}
-    | {"samples", "saving", "seeing", "training"},
+    | {
+        "augment",
+        "config",
+        "deciding",
+        "experiment",
+        "finding",
+        "landmarks",
+        "look",
+        "motion",
+        "page",
+        "plugins",
+        "runs",
+    }
+    | {"samples", "saving", "seeing", "stages", "training"},
     "layers": BELOW,
     "augment": BELOW,
     "cache": BELOW | {"files"},
@@ -47,7 +59,7 @@ ALLOWED = {
     "published": BELOW | {"files"},
     "runs": BELOW | {"files", "metrics", "statistics"},
 }
-TOP = ("experiment", "explain", "looking", "search", "timing", "cli", "demo", "app", "__main__")
+TOP = ("deciding", "experiment", "explain", "looking", "search", "timing", "cli", "demo", "app", "__main__")
 
 
 def name_of(path):

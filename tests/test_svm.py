@@ -6,7 +6,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fleeting import config, experiment, plugins, samples
+from fleeting import config, deciding, experiment, plugins, samples
 from fleeting.datasets import simulated
 from fleeting.errors import UserError
 from fleeting.models import _machine, svm
@@ -84,7 +84,7 @@ def test_published_features_the_whole_way(tmp_path, monkeypatch, feature, number
     resolved = config.resolve(tables)
     assert plugins.load("models", "svm").INPUT[0] == resolved.input.name
     experiment.train(resolved, tmp_path / "model")
-    (found,) = experiment.predict(tmp_path / "model", ["simulated/s01/c02"])
+    (found,) = deciding.predict(tmp_path / "model", ["simulated/s01/c02"])
     assert sum(found["probabilities"].values()) == pytest.approx(1)
     from fleeting import saving
 

@@ -114,7 +114,8 @@ def test_all_but_the_head_comes_from_the_file(saved: Any, tmp_path: Path, suffix
     (told,) = started(network, path)
     assert same(network, weights)
     assert torch.equal(network.state_dict()["head.fc.weight"], before["head.fc.weight"])
-    assert told == f"{len(weights) - 2} tensors start from {path}, 2 at random: head.fc.weight, head.fc.bias."
+    source = f"{path} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
+    assert told == f"{len(weights) - 2} tensors start from {source}, 2 at random: head.fc.weight, head.fc.bias."
 
 
 def test_the_authors_names_are_understood(saved: Any, tmp_path: Path) -> None:

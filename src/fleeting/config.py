@@ -199,6 +199,26 @@ def options(kind: str, choice: Choice) -> Any:
     return _options(kind, choice, f"{kind}/{choice.name}")
 
 
+def plugin(kind: str, choice: Choice) -> tuple[Any, Any]:
+    """The module of a chosen plug-in, and its options.
+
+    Raises:
+        UserError: as `options`.
+    """
+    return plugins.load(kind, choice.name), options(kind, choice)
+
+
+def input_of(experiment: Experiment) -> Choice:
+    """The input of a resolved experiment.
+
+    Raises:
+        UserError: it is not resolved.
+    """
+    if experiment.input is None:
+        raise UserError("want a resolved experiment, got one without an input; use config.resolve")
+    return experiment.input
+
+
 def recipe(experiment: Experiment) -> Any:
     """The `training.Recipe` of a resolved experiment."""
     kind = type(plugins.load("models", experiment.model.name).RECIPE)

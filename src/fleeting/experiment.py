@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import config, doctor, engine, files, finding, machine, plugins, preparation, runs, samples
+from fleeting import config, doctor, engine, files, fitting, machine, plugins, preparation, runs, samples
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Samples, unique
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TRACE = "trace.npz"
-_FREE = ("spotting", "face", "apex")  # what a network does not see
 Dropped = list[dict[str, str]]
 Splitter = Callable[[Experiment, Sequence[Clip], Mapping[str, int], int], list[Fold]]
 
@@ -54,7 +53,7 @@ def run(
         UserError: bad input, another run in `out`, a full disk. KeyboardInterrupt passes through; what is done
             is kept.
     """
-    _check_device(experiment)
+    fitting.check_device(experiment)
     _opened.cache_clear()  # another run may have been in this folder before, in this process
     clips, labels, dropped = load(experiment, roots)
     packed, broken, notices = prepare(experiment, clips, progress, jobs)
@@ -62,7 +61,7 @@ def run(
     folds = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
     todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
     words = classes(experiment)
-    begins = _begins(experiment, packed, len(words)) if runs.pending(out, todo) else ()
+    begins = fitting.begins(experiment, packed, len(words)) if runs.pending(out, todo) else ()
     with runs.writing(out):
         header = _header(experiment, clips, dropped + _listed(broken), todo, packed, roots)
         noticed = {**notices, f"model {experiment.model.name}": begins}
@@ -84,7 +83,7 @@ def load(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> tup
     Raises:
         UserError: a corpus is missing or broken, a key occurs twice, or no clip has a class.
     """
-    protocol, options = _plugin(experiment, "protocols", experiment.protocol)
+    protocol, options = config.plugin("protocols", experiment.protocol)
     number = {word: index for index, word in enumerate(protocol.classes(options))}
     loaded = [
         clip
@@ -131,7 +130,7 @@ def split(experiment: Experiment, clips: Sequence[Clip], labels: Mapping[str, in
         UserError: the protocol cannot split these clips, a fold has nothing to train on or to test, or a subject is on
             both sides and ``protocol.subject_overlap`` does not ask for that.
     """
-    protocol, options = _plugin(experiment, "protocols", experiment.protocol)
+    protocol, options = config.plugin("protocols", experiment.protocol)
     folds: list[Fold] = protocol.folds(clips, labels, options, seed)
     if not getattr(options, "subject_overlap", False):
         doctor.refuse_overlap(folds, clips)
@@ -149,7 +148,7 @@ def examine(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> 
     Raises:
         UserError: a corpus is missing or broken, or the protocol cannot split its clips.
     """
-    protocol, options = _plugin(experiment, "protocols", experiment.protocol)
+    protocol, options = config.plugin("protocols", experiment.protocol)
     clips, labels, _ = load(experiment, roots)
     folds = {seed: protocol.folds(clips, labels, options, seed) for seed in experiment.seeds}
     words = classes(experiment)
@@ -177,7 +176,7 @@ def tasks(experiment: Experiment, folds: Sequence[Fold], labels: Mapping[str, in
 
 def classes(experiment: Experiment) -> list[str]:
     """The protocol's class words."""
-    protocol, options = _plugin(experiment, "protocols", experiment.protocol)
+    protocol, options = config.plugin("protocols", experiment.protocol)
     return list(protocol.classes(options))
 
 
@@ -210,7 +209,7 @@ def execute(task: FoldTask, folder: Path) -> FoldResult:
     context = training.Context(seed=seed, device=experiment.device, scratch=scratch, after_epoch=after_epoch)
     train = samples.training(packed, task.train, len(classes(experiment)))
     valid = samples.training(packed, task.valid, len(classes(experiment))) if task.valid else None
-    network = _fitted(experiment, packed, train, valid, context)
+    network = fitting.fitted(experiment, packed, train, valid, context)
     epochs = [trace[epoch] for epoch in sorted(trace)]
     if recipe.patience:
         epochs.append(training.predict(network, test, recipe, experiment.device))
@@ -248,7 +247,7 @@ def train(
 
     from fleeting import saving, training
 
-    _check_device(experiment)
+    fitting.check_device(experiment)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: want a new folder for the model, got something that is there; choose another --out")
     clips, labels, _ = load(experiment, roots)
@@ -262,143 +261,19 @@ def train(
     torch.set_num_threads(experiment.threads)
     context = training.Context(seed=experiment.seeds[0], device=experiment.device, after_epoch=after_epoch)
     selection = samples.training(packed, kept, len(classes(experiment)))
-    network = _fitted(experiment, packed, selection, None, context)
+    network = fitting.fitted(experiment, packed, selection, None, context)
     saving.write(
         out,
         network,
         {
             "experiment": config.plain(experiment),
             "classes": classes(experiment),
-            "shapes": {name: list(shape) for name, shape in _shapes(experiment, packed).items()},
+            "shapes": {name: list(shape) for name, shape in fitting.shapes(experiment, packed).items()},
             "versions": machine.versions(),
             "trained_on": sorted({clip.group for clip in clips if clip.key in kept}),
         },
     )
     return out
-
-
-def predict(
-    model: Path,
-    names: Sequence[str],
-    progress: Progress = quiet,
-    changes: Sequence[str] = (),
-    fps: float | None = None,
-) -> list[dict[str, Any]]:
-    """Decisions of a saved model.
-
-    Args:
-        model: folder written by `train`.
-        names: clip keys, or paths of recordings or flow pictures; see `finding.find`.
-        progress: for a progress bar over long recordings.
-        changes: "a.b=value" of ``spotting``, ``face`` and ``apex``, which the network does not see. Where the model
-            was trained on annotated moments, those of a recording are found by `flow_peak` unless this says
-            otherwise.
-        fps: frames a second of folders of frames.
-
-    Returns:
-        For each moment ``clip, onset, apex, offset, class, probabilities: {class: p}, notices, trained_on``: one of a
-        clip, all that the spotter found of a recording. `trained_on` is True where the clip's subject was in the
-        training part, so that the decision says nothing about new people, and None for a file, whose subject is
-        not known. For a clip that cannot be decided ``clip, error``.
-
-    Raises:
-        UserError: `model` is no model folder, no such clip, or none of the clips can be decided.
-    """
-    import tempfile
-
-    from fleeting import saving, training
-
-    network, header = saving.read(model)
-    experiment = config.resolve(changed(header["experiment"], changes), str(model / "model.toml"))
-    clips, known = finding.find(experiment.datasets, names, fps)
-    input_, options = _plugin(experiment, "inputs", _input(experiment))
-    found: dict[str, tuple[Clip, preparation.Viewed]] = {}
-    failed: list[dict[str, Any]] = []
-    for clip in clips:
-        try:
-            for viewed in preparation.views(spotted(experiment, clip), clip, progress):
-                found[f"{clip.key}@{len(found)}"] = (clip, viewed)
-        except UserError as error:
-            failed.append({"clip": clip.key, "error": str(error)})
-    if not found:
-        raise UserError(failed[0]["error"])
-    recipe = config.recipe(experiment)
-    with tempfile.TemporaryDirectory() as folder:
-        views = {name: viewed.views for name, (_, viewed) in found.items()}
-        packed = samples.pack(Path(folder), views, input_.channels(options))
-        tested = samples.testing(packed, views)
-        probs = training.predict(network, tested, recipe, "cpu")
-    of_clip = tested.keys[tested.rows]
-    return [
-        _decision(clip, viewed, runs.vote(probs[of_clip == name][None], recipe.vote)[0], header)
-        | {"trained_on": None if clip.key not in known else clip.group in header["trained_on"]}
-        for name, (clip, viewed) in found.items()
-    ] + failed
-
-
-def changed(tables: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Tables of a saved model with "a.b=value" strings applied.
-
-    Raises:
-        UserError: a change of what the network has seen.
-    """
-    config.check_changes(changes, _FREE, " of a model", "train it anew")
-    return config.changed(tables, changes)
-
-
-def spotted(experiment: Experiment, clip: Clip) -> Experiment:
-    """A recording without annotation needs a spotter that looks."""
-    looks = plugins.load("spotting", experiment.spotting.name).LOOKS
-    if looks or clip.frames is None or None not in (clip.onset, clip.offset):
-        return experiment
-    default = plugins.load("spotting", "flow_peak").Options()
-    chosen = config.Choice(name="flow_peak", **default.model_dump(mode="json"))
-    return experiment.model_copy(update={"spotting": chosen})
-
-
-def _decision(clip: Clip, viewed: preparation.Viewed, probs: Array, header: Mapping[str, Any]) -> dict[str, Any]:
-    words = {word: float(value) for word, value in zip(header["classes"], probs, strict=True)}
-    # published flow has two virtual frames, which are no place in a recording
-    place = viewed.moment if clip.frames is not None and viewed.moment else None
-    where = {"onset": place.onset, "apex": place.apex, "offset": place.offset} if place else {}
-    told = {"class": max(words, key=words.__getitem__), "probabilities": words, "notices": viewed.notices}
-    return {"clip": clip.key, **where, **told}
-
-
-def _fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samples | None, context: Any) -> nn.Module:
-    import torch
-
-    from fleeting import training
-
-    torch.manual_seed(context.seed)
-    network = _built(experiment, packed, train.classes)
-    fit = getattr(plugins.load("models", experiment.model.name), "fit", training.fit)
-    fitted: nn.Module = fit(network, train, valid, config.recipe(experiment), context)
-    return fitted
-
-
-def _built(experiment: Experiment, packed: Samples, count: int) -> nn.Module:
-    model, options = _plugin(experiment, "models", experiment.model)
-    network: nn.Module = model.build(_shapes(experiment, packed), count, options)
-    return network
-
-
-def _begins(experiment: Experiment, packed: Samples, count: int) -> tuple[str, ...]:
-    """What the network begins with. What cannot be built ends here, before any work."""
-    return tuple(getattr(_built(experiment, packed, count), "notices", ()))
-
-
-def _shapes(experiment: Experiment, packed: Samples) -> dict[str, tuple[int, ...]]:
-    """Of what the network sees: the pictures as the recipe crops them.
-
-    Raises:
-        UserError: they are smaller than that.
-    """
-    sizes, crop = samples.shapes(packed), config.recipe(experiment).crop
-    small = [size for size in sizes.values() if crop and min(size[-2:]) < crop]
-    if small:
-        raise UserError(f"want pictures of at least {crop} px to crop, got {small[0]}; lower recipe.crop")
-    return {name: (*size[:-2], crop, crop) if crop else tuple(size) for name, size in sizes.items()}
 
 
 def _run_tasks(pending: Sequence[FoldTask], out: Path, jobs: int, total: int, progress: Progress) -> None:
@@ -413,35 +288,14 @@ def _run_tasks(pending: Sequence[FoldTask], out: Path, jobs: int, total: int, pr
         progress("training folds", done, total)
 
 
-def _plugin(experiment: Experiment, kind: str, choice: config.Choice) -> tuple[Any, Any]:
-    return plugins.load(kind, choice.name), config.options(kind, choice)
-
-
-def _input(experiment: Experiment) -> config.Choice:
-    if experiment.input is None:
-        raise UserError("want a resolved experiment, got one without an input; use config.resolve")
-    return experiment.input
-
-
-def _check_device(experiment: Experiment) -> None:
-    import torch
-
-    try:
-        torch.zeros(1, device=experiment.device)
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).partition("\n")[0]
-        raise UserError(
-            f"want a device that torch can use here, got {experiment.device!r} ({why}); set device = 'cpu'"
-        ) from error
-
-
 def _check_mirror(experiment: Experiment) -> None:
     """An input may say that its picture is not the mirrored face when it is mirrored."""
-    input_, options = _plugin(experiment, "inputs", _input(experiment))
+    input_, options = config.plugin("inputs", config.input_of(experiment))
     mirrors = getattr(input_, "mirrors", None)
     if config.recipe(experiment).flip and mirrors is not None and not mirrors(options):
         raise UserError(
-            f"want an input that can be mirrored for recipe.flip, got {_input(experiment)}; set recipe.flip = false"
+            f"want an input that can be mirrored for recipe.flip, got {config.input_of(experiment)}; "
+            "set recipe.flip = false"
         )
 
 

@@ -67,6 +67,24 @@ def look(experiment: Experiment, clip: Clip, progress: Progress = quiet) -> Iter
         yield _each(stages, clip, opened, progress)
 
 
+def seen_as(stages: Stages, seen: Seen, moment: Moment) -> Seen:
+    """The same faces and moment for another input or flow.
+
+    Args:
+        stages: the other way; its face tracker and its alignment are those of `seen`.
+        seen: of a recording whose every frame was looked at.
+        moment: that of `seen`.
+
+    Raises:
+        UserError: the flow cannot be computed.
+    """
+    other = replace(seen, plan=stages.input.module.plan(moment, stages.input.options), flows={})
+    ((other, reason),) = with_flow(stages, [other])
+    if reason:
+        raise UserError(reason)
+    return other
+
+
 def _each(stages: Stages, clip: Clip, opened: ExitStack, progress: Progress) -> Iterator[Seen]:
     """One moment at a time, so that memory does not grow with their number."""
     none = True

@@ -87,24 +87,45 @@ def doctor(
     ],
     root: Annotated[Path | None, typer.Option(help="Folder of the corpus; by default the configured one.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also read the onset, apex and offset of every clip.")] = False,
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality",
+            help="Also measure the pictures that a network sees: faces in the middle, values a picture. Of an "
+            "experiment its own, of a dataset those of the frame study's two preprocessings.",
+        ),
+    ] = False,
+    changes: Changes = None,
     json_: Json = False,
 ) -> None:
     """Checks a corpus, or a run, against what is published, row by row; of an experiment, who is in which part."""
     from fleeting import config
     from fleeting import doctor as checks
+    from fleeting import quality as pictures
 
-    if what.endswith(".toml"):
-        from fleeting import experiment as stages
+    measured = []
+    with progress_bar(quiet=json_) as progress:
+        if what.endswith(".toml"):
+            from fleeting import experiment as stages
 
-        found = stages.examine(config.read(Path(what)))
-    elif Path(what).is_dir() and what not in plugins.names("datasets"):
-        found = checks.examine_run(Path(what))
-    else:
-        plugins.load("datasets", what)
-        found = checks.examine(what, root or config.root(what), deep)
+            chosen = config.read(Path(what), changes or [])
+            found = stages.examine(chosen)
+            if quality:
+                measured = [pictures.measure(chosen, stages.load(chosen)[0], progress)]
+        elif Path(what).is_dir() and what not in plugins.names("datasets"):
+            if quality:
+                raise UserError(f"want a dataset or an experiment file to measure its pictures, got the run {what}")
+            found = checks.examine_run(Path(what))
+        else:
+            clips, folder = plugins.load("datasets", what), root or config.root(what)
+            found = checks.examine(what, folder, deep)
+            if quality:
+                measured = pictures.of_corpus(what, clips.load(folder), changes or [], progress)
     if json_:
-        return print_json(checks.plain(found))
+        return print_json(checks.plain(found) | ({"quality": pictures.plain(measured)} if quality else {}))
     output.print(checks.text(found), markup=False, soft_wrap=True)
+    if quality:
+        output.print(pictures.text(measured), markup=False, soft_wrap=True)
     return None
 
 
@@ -119,10 +140,10 @@ def predict(
     json_: Json = False,
 ) -> None:
     """Class probabilities of clips or of the moments in a recording, by a saved model."""
-    from fleeting import experiment as stages
+    from fleeting import deciding
 
     with progress_bar(quiet=json_) as progress:
-        found = stages.predict(model, clips, progress, changes or [], fps)
+        found = deciding.predict(model, clips, progress, changes or [], fps)
     failed = [row for row in found if "error" in row]
     if json_:
         print_json(found)

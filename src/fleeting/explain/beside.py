@@ -16,12 +16,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from fleeting import config, experiment, finding, motion, page, seeing
+from fleeting import config, deciding, finding, motion, page, seeing
 from fleeting.explain import clips, sheet
 from fleeting.explain.clips import Model, Wanted
 from fleeting.explain.sheet import Explained
 from fleeting.records import Array, Clip
 from fleeting.seeing import Progress, Seen, quiet
+from fleeting.stages import Stages
 
 # inches: above the rows, between pictures, above and below them; a line and a letter of their names
 _TOP, _GAP, _ABOVE, _BELOW = 0.85, 0.1, 0.22, 0.52
@@ -68,7 +69,7 @@ def clip(
     (found,), known = finding.find(opened[0].experiment.datasets, [name], wanted.fps)
     rows: list[Row] = []
     notices: list[str] = []
-    with seeing.look(experiment.spotted(opened[0].experiment, found), found, progress) as seen:
+    with seeing.look(deciding.spotted(opened[0].experiment, found), found, progress) as seen:
         for one in seen:
             notices = notices or [f"{found.key}: {notice}" for notice in seeing.notices(one)]
             rows.append(_row(opened, found, one, wanted, found.key in known))
@@ -197,6 +198,9 @@ def _flows(explained: Explained) -> Iterator[Array]:
                 yield motion.colours(uv, float(np.percentile(motion.magnitude(uv), 99.5)) or None)
 
 
+_WAY = ("face", "align", "flow", "input")
+
+
 def _named(folders: Sequence[Path], models: Sequence[Model]) -> list[Model]:
     """Models that differ in name: their folder's, with as many folders above it as that takes."""
     parts = [folder.resolve().parts for folder in folders]
@@ -212,16 +216,28 @@ def _named(folders: Sequence[Path], models: Sequence[Model]) -> list[Model]:
 def _row(models: Sequence[Model], found: Clip, seen: Seen, wanted: Wanted, known: bool) -> Row:
     """The first model's moment, as all see it."""
     words = [wanted.only] if wanted.only is not None else []
-    rows = {models[0].name: clips.explain(models[0], seen, words, known)}
-    moment = seen.face.moment
-    if moment is not None:
-        found = replace(found, onset=moment.onset, apex=moment.apex, offset=moment.offset)
-    for model in models[1:]:
-        told = model.experiment.model_copy(update={"apex": "annotated", "spotting": config.Choice(name="annotated")})
+    rows = {}
+    for model in models:
         with ExitStack() as stack:
-            one = next(stack.enter_context(seeing.look(told, found)))
+            one = seen if model is models[0] else _as_seen_by(model, models[0], found, seen, stack)
             rows[model.name] = clips.explain(model, one, words, known)
     return Row(rows)
+
+
+def _as_seen_by(model: Model, first: Model, found: Clip, seen: Seen, stack: ExitStack) -> Seen:
+    """The moment that the first model saw, as another sees it: where it can be, on the very same faces."""
+    alike = {table for table in _WAY if getattr(model.experiment, table) == getattr(first.experiment, table)}
+    if alike == set(_WAY):
+        return seen
+    moment = seen.face.moment
+    # a recording that was searched for its moments is followed as a whole; else only what the first input asked for
+    whole = Stages(deciding.spotted(first.experiment, found)).looks(found)
+    if moment is not None and whole and {"face", "align"} <= alike:
+        return seeing.seen_as(Stages(model.experiment), seen, moment)
+    if moment is not None:
+        found = replace(found, onset=moment.onset, apex=moment.apex, offset=moment.offset)
+    told = model.experiment.model_copy(update={"apex": "annotated", "spotting": config.Choice(name="annotated")})
+    return next(stack.enter_context(seeing.look(told, found)))
 
 
 def _told(row: Row) -> dict[str, Any]:

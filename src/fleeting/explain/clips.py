@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fleeting import (
     augment,
     config,
-    experiment,
+    deciding,
     finding,
     landmarks,
     look,
@@ -121,7 +121,7 @@ def clip(model: Path, name: str, out: Path, wanted: Wanted = Wanted(), progress:
     (found,), known = finding.find(opened.experiment.datasets, [name], wanted.fps)
     moments: list[dict[str, Any]] = []
     notices: list[str] = []
-    with seeing.look(experiment.spotted(opened.experiment, found), found, progress) as seen:
+    with seeing.look(deciding.spotted(opened.experiment, found), found, progress) as seen:
         for one in seen:
             notices = notices or [f"{found.key}: {notice}" for notice in seeing.notices(one)]
             place = look.numbered(out, moments)
@@ -187,7 +187,7 @@ def open_model(folder: Path, wanted: Wanted) -> Model:
         UserError: no model folder, no such class or method, or a change of what the network sees.
     """
     network, header = saving.read(folder)
-    resolved = config.resolve(experiment.changed(header["experiment"], wanted.changes), str(folder / "model.toml"))
+    resolved = config.resolve(deciding.changed(header["experiment"], wanted.changes), str(folder / "model.toml"))
     choice, classes = resolved.input, tuple(header["classes"])
     if choice is None:
         raise UserError(f"{folder}: want a resolved experiment, got one without an input; train the model again")

@@ -26,6 +26,7 @@ that decide nothing: `benchmarks/explain.py` sets the hottest places to rest and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isqrt
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -61,7 +62,8 @@ def heat(
             "hires_cam" want ``features(**x) -> (B, K, h, w)`` and ``head(features)``; "attention" wants
             ``attention(**x) -> (output, matrices)`` with the matrices (B, heads, N, N) of its global attention layers
             in order, rows summing to 1, from which the output was computed; N = h w tokens, row by row, of square
-            maps that never grow, pooled evenly at the end.
+            maps that never grow, pooled evenly at the end; or N = 1 + h w in all layers, where the first token alone
+            decides at the end.
         x: arrays (B, C, ..., H, W) as the network eats them, on its device.
         target: a class, one a sample (B,), or None: the decision of each sample.
         method: see the module; "auto" is "integrated", which any network allows and which takes 16 passes
@@ -209,6 +211,8 @@ def _joined(maps: Sequence[Tensor]) -> Tensor:
 def _attention(network: nn.Module, x: dict[str, Tensor], target: int | Tensor | None) -> Tensor:
     """Relevance of the tokens: from even shares at the pooled output back through the layers, r <- r + r A.
 
+    Where a token of its own decides, it has all at the beginning, and is no place of the map in the end.
+
     A is the mean over the heads of relu(gradient * attention) (equation 5). Where a map gets smaller, the relevance of
     its tokens is spread over those of the larger map, their sum kept. The even start, which every token has, is taken
     off at the end.
@@ -217,16 +221,22 @@ def _attention(network: nn.Module, x: dict[str, Tensor], target: int | Tensor | 
     watched = {name: array.clone().requires_grad_() for name, array in x.items()}
     output, matrices = cast(Any, network).attention(**watched)
     gradients = torch.autograd.grad(_score(network, output, target).sum(), list(matrices))
-    last = matrices[-1]
-    relevance = last.new_full((len(last), last.shape[-1]), 1 / last.shape[-1])
-    start = relevance
+    relevance = start = _shares(matrices[-1])
     for matrix, gradient in zip(reversed(matrices), reversed(gradients), strict=True):
         relevance, start = (_spread(part, matrix.shape[-1]) for part in (relevance, start))
         weights = (gradient * matrix).relu().mean(1)  # (B, N, N)
         relevance = relevance + torch.einsum("bn,bnm->bm", relevance, weights)
-    side = round(relevance.shape[1] ** 0.5)
-    found: Tensor = (relevance - start).view(-1, side, side)
+    places = isqrt(relevance.shape[1]) ** 2
+    found: Tensor = (relevance - start)[:, -places:].view(-1, isqrt(places), isqrt(places))
     return found
+
+
+def _shares(last: Tensor) -> Tensor:
+    """(B, N) what the tokens have in the output: all the same, or the first alone where there is one beside a map."""
+    count = last.shape[-1]
+    if isqrt(count) ** 2 == count:
+        return last.new_full((len(last), count), 1 / count)
+    return functional.one_hot(last.new_zeros(len(last), dtype=torch.long), count).to(last)
 
 
 def _spread(tokens: Tensor, count: int) -> Tensor:
