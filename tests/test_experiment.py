@@ -439,6 +439,13 @@ def test_a_crop_larger_than_the_picture_ends_a_run_before_it_begins(standin: Pat
     assert not (tmp_path / "run" / "run.toml").exists()
 
 
+def test_a_recipe_without_a_crop_stays_without_where_the_models_own_has_one(standin: Path, tmp_path: Path) -> None:
+    changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 0}}
+    done = run(tmp_path / "run", standin, model=CONVNEXT, seeds=[0], **changed)
+    assert not done.failed()
+    assert config.recipe(config.resolve(done.header["experiment"])).crop is None
+
+
 def test_a_network_is_built_for_what_it_sees(standin: Path, tmp_path: Path) -> None:
     """A crop of 6 leaves too little for three halvings."""
     changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 6}}

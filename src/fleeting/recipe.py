@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
 _Strength = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,7 +71,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     jitter: Annotated[
         tuple[_Strength, _Strength, _Strength, Annotated[float, Field(ge=0, le=0.5)]], BeforeValidator(_four)
     ] = (0.0, 0.0, 0.0, 0.0)
-    crop: Annotated[int | None, BeforeValidator(_none)] = Field(None, ge=1)
+    # written as 0: what is left out of a run's file would be read as the model's own crop
+    crop: Annotated[int | None, BeforeValidator(_none), PlainSerializer(lambda side: side or 0)] = Field(None, ge=1)
     mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
     mesa: float = Field(0.0, ge=0, allow_inf_nan=False)
     patience: int = Field(0, ge=0)
