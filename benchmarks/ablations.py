@@ -346,6 +346,10 @@ def _verdict(study: Study, paper: str, found: Mapping[str, Mapping[str, Found]])
             f"them.** Chance can be ruled out (Holm's correction over the {len(pairs)} tests, p < .05) for "
             f"{len(sure)} of them" + (f"; {against} of these on the other side than in the paper." if sure else ".")
         )
+    lines.append(
+        "* All rows of a corpus are compared with one and the same run of the paper's own row: if that run was lucky, "
+        "all of them lie below it together. The first count is no test."
+    )
     return "\n".join(lines)
 
 
@@ -373,7 +377,10 @@ def _table(study: Study, paper: str, part: Sequence[Row], found: Mapping[str, Ma
             if one.difference is None:
                 cells += ["", ""]
             else:
-                cells += [f"{one.difference:+.3f} [{one.between[0]:+.3f}, {one.between[1]:+.3f}]", f"{one.p:.3f}"]
+                cells += [
+                    f"{one.difference:+.3f} [{one.between[0]:+.3f}, {one.between[1]:+.3f}]",
+                    "< .001" if one.p < 0.0005 else f"{one.p:.3f}",
+                ]
             cells.append("–" if one.trained is None else f"{one.trained:.2f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fleeting import config, plugins
+from fleeting.inputs import uvs28
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "bowam"
 EVERY = sorted(FOLDER.glob("*.toml"))
@@ -25,8 +26,9 @@ def test_every_experiment_builds_its_network(path):
     input_ = plugins.load("inputs", experiment.input.name)
     options = config.options("inputs", experiment.input)
     (names,) = input_.channels(options).values()
-    side = experiment.recipe["crop"]
-    assert side <= options.size
+    whole = getattr(options, "size", uvs28.SIDE)
+    side = config.recipe(experiment).crop or whole
+    assert side <= whole
     protocol = plugins.load("protocols", experiment.protocol.name)
     words = protocol.classes(config.options("protocols", experiment.protocol))
     with torch.device("meta"):
