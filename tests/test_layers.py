@@ -22,6 +22,7 @@ ALLOWED = {
     "plugins": {"errors"},
     "metrics": BELOW,
     "statistics": BELOW | {"metrics"},
+    "selection": BELOW | {"metrics", "statistics"},
     "motion": BELOW,
     "histograms": BELOW | {"motion", "landmarks"},
     "landmarks": BELOW,
@@ -57,7 +58,7 @@ ALLOWED = {
     "recipe": BELOW,
     "training": BELOW | {"augment", "metrics", "recipe", "samples", "files"},
     "published": BELOW | {"files"},
-    "runs": BELOW | {"files", "metrics", "statistics"},
+    "runs": BELOW | {"files", "metrics", "selection"},
 }
 TOP = ("deciding", "experiment", "explain", "looking", "search", "timing", "cli", "demo", "app", "__main__")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleeting import metrics, statistics
+from fleeting import metrics, selection, statistics
 from fleeting.errors import UserError
 
 
@@ -201,21 +201,21 @@ TRACE = [[1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 1, 1]]  # hits 0, 2, 2, 1; macro F
     [("accuracy", "latest", 2), ("accuracy", "earliest", 1), ("uf1", "latest", 2), ("uf1", "earliest", 2)],
 )
 def test_rules_on_a_trace_made_by_hand(by, ties, epoch):
-    assert statistics.best_epoch(TRACE, TRUE, 2, by, ties) == epoch
+    assert selection.best_epoch(TRACE, TRUE, 2, by, ties) == epoch
 
 
 def test_uf1_ties_and_classes_that_the_subject_does_not_have():
     # in every epoch one of two clips of class 0 is right; what the other one was called does not matter
     trace = [[0, 1], [2, 0], [0, 2]]
-    assert statistics.best_epoch(trace, [0, 0], 3, "uf1", "earliest") == 0
-    assert statistics.best_epoch(trace, [0, 0], 3, "uf1", "latest") == 2
+    assert selection.best_epoch(trace, [0, 0], 3, "uf1", "earliest") == 0
+    assert selection.best_epoch(trace, [0, 0], 3, "uf1", "latest") == 2
 
 
 @pytest.mark.parametrize("by", ["accuracy", "uf1"])
 def test_best_epochs_equal_a_loop_over_metrics(by):
     rng = np.random.default_rng(13)
     traces, true = rng.integers(0, 3, (4, 5, 30, 7)), rng.integers(0, 3, 7)
-    chosen = {ties: statistics.best_epochs(traces, true, 3, by, ties) for ties in ("latest", "earliest")}
+    chosen = {ties: selection.best_epochs(traces, true, 3, by, ties) for ties in ("latest", "earliest")}
     for i, j in np.ndindex(4, 5):
         scores = [round(float(metrics.METRICS[by](metrics.confusion(true, p, 3))), 12) for p in traces[i, j]]
         best = [e for e, s in enumerate(scores) if s == max(scores)]
@@ -237,7 +237,7 @@ def test_best_epochs_equal_a_loop_over_metrics(by):
     ],
 )
 def test_floor_of_megc2019(megc2019, rule, epochs, uf1, uar):
-    said = statistics.floor(*megc2019, 3, epochs, **rule)
+    said = selection.floor(*megc2019, 3, epochs, **rule)
     assert said["uf1"][0] == pytest.approx(uf1, abs=0.02)
     assert said["uar"][0] == pytest.approx(uar, abs=0.02)
     assert 0.005 < said["uf1"][1] < 0.03
@@ -251,20 +251,20 @@ def dice(n=60, folds=12, seed=14):
 
 @pytest.mark.parametrize("by", ["accuracy", "uf1"])
 def test_floor_rises_with_epochs(by):
-    means = [statistics.floor(*dice(), 3, epochs, "oracle", by=by)["uf1"][0] for epochs in (1, 5, 25, 125)]
+    means = [selection.floor(*dice(), 3, epochs, "oracle", by=by)["uf1"][0] for epochs in (1, 5, 25, 125)]
     assert means == sorted(means)
     assert means[-1] > means[0] + 0.3
 
 
 def test_floor_without_choice_is_the_class_frequencies():
     truth, groups = dice(600)
-    said = statistics.floor(truth, groups, 3, 1, "last", rounds=500)
+    said = selection.floor(truth, groups, 3, 1, "last", rounds=500)
     assert said["uar"][0] == pytest.approx(1 / 3, abs=0.005)
-    assert said == statistics.floor(truth, groups, 3, 1, "oracle", rounds=500) | {"select": "last"}
+    assert said == selection.floor(truth, groups, 3, 1, "oracle", rounds=500) | {"select": "last"}
 
 
 def test_floor_of_one_clip_a_fold_and_one_class_is_perfect():
-    said = statistics.floor([0, 0], ["a", "b"], 1, 1, "oracle", rounds=3)
+    said = selection.floor([0, 0], ["a", "b"], 1, 1, "oracle", rounds=3)
     assert (said["uf1"], said["uar"]) == ((1, 0), (1, 0))
 
 
@@ -276,32 +276,32 @@ def test_floor_matches_a_plain_simulation():
         for name in sorted(set(groups)):
             rows = np.flatnonzero(np.array(groups) == name)
             rolls = rng.choice(truth, (20, len(rows)))
-            kept[rows] = rolls[statistics.best_epoch(rolls, truth[rows], 3)]
+            kept[rows] = rolls[selection.best_epoch(rolls, truth[rows], 3)]
         scores.append(metrics.uf1(metrics.confusion(truth, kept, 3)))
-    said = statistics.floor(truth, groups, 3, 20, "oracle", rounds=500)
+    said = selection.floor(truth, groups, 3, 20, "oracle", rounds=500)
     assert said["uf1"][0] == pytest.approx(np.mean(scores), abs=0.015)
     assert said["uf1"][1] == pytest.approx(np.std(scores), rel=0.25)
 
 
 def test_floor_is_reproducible():
-    first, again, other = (statistics.floor(*dice(), 3, 10, "oracle", rounds=20, seed=s) for s in (1, 1, 2))
+    first, again, other = (selection.floor(*dice(), 3, 10, "oracle", rounds=20, seed=s) for s in (1, 1, 2))
     assert first == again != other
 
 
 def test_floor_chooses_for_each_part():
     truth, _ = dice(40)
     parts = ["A", "B"] * 20
-    said = statistics.floor(truth, ["fixed"] * 40, 3, 100, "oracle", parts=parts)
-    together = statistics.floor(truth, ["fixed"] * 40, 3, 100, "oracle")
+    said = selection.floor(truth, ["fixed"] * 40, 3, 100, "oracle", parts=parts)
+    together = selection.floor(truth, ["fixed"] * 40, 3, 100, "oracle")
     assert set(said["parts"]) == {"A", "B"}
     assert said["uf1"][0] > together["uf1"][0]
     assert "parts" not in together
 
 
 def test_floor_over_chunks(monkeypatch):
-    whole = statistics.floor(*dice(), 3, 50, "oracle")
+    whole = selection.floor(*dice(), 3, 50, "oracle")
     monkeypatch.setattr(statistics, "_BUDGET", 1000)
-    cut = statistics.floor(*dice(), 3, 50, "oracle")
+    cut = selection.floor(*dice(), 3, 50, "oracle")
     assert cut["uf1"][0] == pytest.approx(whole["uf1"][0], abs=0.01)
 
 
@@ -326,16 +326,16 @@ EYE = np.tile(np.eye(3, dtype=int), (4, 1, 1))
         (lambda: statistics.permutation(EYE, EYE * [[[1], [2], [1]]]), "second: want the same true labels"),
         (lambda: statistics.permutation(EYE, EYE, "f1"), "metric: want one of"),
         (lambda: statistics.permutation(EYE, EYE, rounds=0), "rounds: want a whole number"),
-        (lambda: statistics.best_epoch(TRACE, TRUE, 2, "loss"), "by: want one of accuracy, uf1"),
-        (lambda: statistics.best_epoch(TRACE, TRUE, 2, ties="first"), "ties: want one of latest, earliest"),
-        (lambda: statistics.best_epoch([TRACE], TRUE, 2), "preds: want one trace"),
-        (lambda: statistics.best_epoch(TRACE, TRUE[:2], 2), r"preds: want \(..., epochs, 2\)"),
-        (lambda: statistics.best_epoch(TRACE, TRUE, 1), r"true: want labels in 0\.\.0"),
-        (lambda: statistics.best_epoch([[0, 2, 0]], TRUE, 2), r"preds: want labels in 0\.\.1"),
-        (lambda: statistics.floor([0, 1], ["a", "b"], 2, 5, "best"), "select: want one of last, inner"),
-        (lambda: statistics.floor([0, 1], ["a", "b"], 2, 0, "oracle"), "epochs: want a whole number"),
-        (lambda: statistics.floor([0, 1], ["a"], 2, 5, "oracle"), "groups: want 2 names"),
-        (lambda: statistics.floor([], [], 2, 5, "oracle"), "truth: want at least one label"),
+        (lambda: selection.best_epoch(TRACE, TRUE, 2, "loss"), "by: want one of accuracy, uf1"),
+        (lambda: selection.best_epoch(TRACE, TRUE, 2, ties="first"), "ties: want one of latest, earliest"),
+        (lambda: selection.best_epoch([TRACE], TRUE, 2), "preds: want one trace"),
+        (lambda: selection.best_epoch(TRACE, TRUE[:2], 2), r"preds: want \(..., epochs, 2\)"),
+        (lambda: selection.best_epoch(TRACE, TRUE, 1), r"true: want labels in 0\.\.0"),
+        (lambda: selection.best_epoch([[0, 2, 0]], TRUE, 2), r"preds: want labels in 0\.\.1"),
+        (lambda: selection.floor([0, 1], ["a", "b"], 2, 5, "best"), "select: want one of last, inner"),
+        (lambda: selection.floor([0, 1], ["a", "b"], 2, 0, "oracle"), "epochs: want a whole number"),
+        (lambda: selection.floor([0, 1], ["a"], 2, 5, "oracle"), "groups: want 2 names"),
+        (lambda: selection.floor([], [], 2, 5, "oracle"), "truth: want at least one label"),
     ],
 )
 def test_errors_say_want_got_do(call, words):

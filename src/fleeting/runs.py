@@ -32,7 +32,7 @@ import numpy as np
 import tomli_w
 from filelock import Timeout
 
-from fleeting import files, metrics, statistics
+from fleeting import files, metrics, selection
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask
 
@@ -384,7 +384,7 @@ def _chooser(run: Run, select: str, by: str, ties: str) -> _Chooser:
 
     def oracle(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
         guesses = trace.probs[: trace.epochs, chosen].argmax(-1)
-        return statistics.best_epoch(guesses, run.labels(trace.keys[chosen]), len(run.classes), by=by, ties=ties)
+        return selection.best_epoch(guesses, run.labels(trace.keys[chosen]), len(run.classes), by=by, ties=ties)
 
     return {"last": lambda trace, *_: len(trace.probs) - 1, "inner": inner, "oracle": oracle}[select]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import metrics, repeats, runs, statistics
+from fleeting import metrics, repeats, runs, selection, statistics
 from fleeting.errors import UserError, nearest
 from fleeting.records import Array
 
@@ -242,14 +242,14 @@ def _beside(run: runs.Run, rows: pd.DataFrame, select: str, by: str, ties: str) 
     epochs = np.array([run.traces[seed, fold].epochs for fold in first["fold"]])
     fitted = [float(trace.log["fitted_accuracy"]) for trace in traces if "fitted_accuracy" in trace.log]
     groups = first["fold"].to_numpy()
-    floor = statistics.floor(_numbers(first["true"], run.classes), groups, len(run.classes), epochs, select, by, ties)
+    floor = selection.floor(_numbers(first["true"], run.classes), groups, len(run.classes), epochs, select, by, ties)
     return {**_majority(first), "floor": _plain(floor), "train_accuracy": float(np.mean(fitted)) if fitted else None}
 
 
 def _chance(table: pd.DataFrame) -> dict[str, Any]:
     words = _words(table)
     groups = (table["dataset"] + "/" + table["subject"]).to_numpy()
-    floor = statistics.floor(_numbers(table["true"], words), groups, len(words), 1, "last")
+    floor = selection.floor(_numbers(table["true"], words), groups, len(words), 1, "last")
     return {**_majority(table), "floor": _plain(floor)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fleeting import published, runs, statistics
+from fleeting import published, runs, selection
 from fleeting.report.blocks import Block, Cell, Heading, Listing, Table, Text, interval, number
 from fleeting.report.drawing import Figure
 from fleeting.report.figures import Point
@@ -16,7 +16,7 @@ _PROTOCOL = "megc2019"
 _PARTS = ("all", "smic", "casme2", "samm")
 _EPOCHS = 800  # HTNet's; what most of the printed numbers were chosen from is not known
 _Roll = dict[str, tuple[float, float]]
-# for pages without a run on the real data: `statistics.floor` on its 442 clips, mean and standard deviation
+# for pages without a run on the real data: `selection.floor` on its 442 clips, mean and standard deviation
 _CHANCE: _Roll = {"uf1": (0.335, 0.022), "uar": (0.336, 0.022)}
 _CHOSEN: _Roll = {"uf1": (0.827, 0.010), "uar": (0.813, 0.011)}
 
@@ -119,7 +119,7 @@ def _floors(placed: Sequence[Reading]) -> tuple[_Roll, _Roll]:
     rows = table[table["seed"] == table["seed"].iloc[0]]
     truth, folds = run.labels(rows["key"]), rows["fold"].to_numpy()
     one, many = (
-        statistics.floor(truth, folds, len(run.classes), epochs, rule)
+        selection.floor(truth, folds, len(run.classes), epochs, rule)
         for epochs, rule in ((1, "last"), (_EPOCHS, "oracle"))
     )
     return {name: one[name] for name in _CHANCE}, {name: many[name] for name in _CHANCE}
