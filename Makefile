@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs results results-flow results-merba results-bowam results-frame-study clean
+.PHONY: demo test lint docs results results-flow results-merba results-bowam results-frame-study results-frame-study-small \
+  clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fleeting demo --out demo
@@ -74,6 +75,19 @@ results-bowam: $(VENV)/.installed
 # docs/results/frame_study.md: what 28 test clips can tell, simulated; a few minutes on one core
 results-frame-study: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frame_study_power.py
+
+# docs/results/frame_study_small.md: drawn faces in CASME II's numbers, about 45 minutes of one core; every run resumes
+FS_ROWS := $(foreach m,vit swin m36,$(foreach s,af kfs mfs,$(m)_$(s)_m1 $(m)_$(s)_m2)) vit_af_centre_384_grey \
+  vit_af_centre_224_rgb vit_af_centre_224_grey vit_af_box_384_rgb vit_af_box_384_grey vit_af_box_224_rgb
+FS_SUBJECTS := vit_af_m1 vit_af_m2 swin_kfs_m1 swin_kfs_m2 m36_mfs_m1 m36_mfs_m2
+results-frame-study-small: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frame_study_corpus.py drawn/casme2
+	set -e; export FLEETING_CASME2=drawn/casme2; for row in $(FS_ROWS); do $(BIN)/fleeting run \
+	  experiments/frame_study/$${row}_small.toml --out runs/frame_study/split/$$row --jobs $(JOBS); done
+	set -e; export FLEETING_CASME2=drawn/casme2; for row in $(FS_SUBJECTS); do $(BIN)/fleeting run \
+	  experiments/frame_study/$${row}_small.toml --set protocol.subject_overlap=false --set 'seeds=[0]' \
+	  --out runs/frame_study/subjects/$$row --jobs $(JOBS); done
+	$(BIN)/python benchmarks/frame_study.py runs/frame_study
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

@@ -262,7 +262,7 @@ def test_another_number_of_classes_is_refused(protocol):
 def test_a_random_split_of_too_few_clips_is_refused():
     options = casme2.Options(classes=7, subject_overlap=True)
     clips = [clip("casme2", "s1", "a", "fear"), clip("casme2", "s2", "b", "disgust")]
-    with pytest.raises(UserError, match="three clips of a class"):
+    with pytest.raises(UserError, match="six clips of a class"):
         casme2.folds(clips, {one.key: place for place, one in enumerate(clips)}, options, 0)
 
 

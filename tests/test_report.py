@@ -17,7 +17,7 @@ from fleeting.records import Clip, Fold, FoldResult, FoldTask
 from fleeting.report.blocks import number
 from fleeting.report.configuration import duration
 from fleeting.report.drawing import NARROW, WIDE, signed
-from fleeting.report.figures import Line, Point, Selected, bar, curves, measured, published
+from fleeting.report.figures import Line, Point, Selected, Splits, bar, curves, differences, measured, published
 from fleeting.report.strip import Person, strip
 
 CLASSES = ("negative", "positive", "surprise")
@@ -114,7 +114,7 @@ def make(
     folder: Path,
     name: str,
     *,
-    folds: Sequence[Fold] | None = None,
+    folds: Sequence[Fold] | Mapping[int, Sequence[Fold]] | None = None,
     clips: Sequence[Clip] | None = None,
     epochs: int = 5,
     skill: float = 0.5,
@@ -123,15 +123,16 @@ def make(
     unfinished: Sequence[int] = (),
     **changes: Any,
 ) -> Path:
-    """A run folder; `broken` and `unfinished` are places in the list of tasks."""
+    """A run folder; `folds` for all seeds or for each; `broken` and `unfinished` are places in the list of tasks."""
     clips = clips_of(3, 4) if clips is None else clips
     folds = loso(clips) if folds is None else folds
     labels = {clip.key: place % classes for place, clip in enumerate(clips)}
     experiment = changes.get("experiment", {})
     seeds, inner = experiment.get("seeds", [0]), experiment.get("inner", 0)
-    tasks = [task for seed in seeds for fold in folds for task in tasks_of(fold, seed, inner)]
+    by_seed = folds if isinstance(folds, Mapping) else dict.fromkeys(seeds, folds)
+    tasks = [task for seed in seeds for fold in by_seed[seed] for task in tasks_of(fold, seed, inner)]
     header = header_of(name, len(tasks), clips, changes)
-    run = runs.begin(folder, header, clips, {k: CLASSES[v] for k, v in labels.items()}, dict.fromkeys(seeds, folds))
+    run = runs.begin(folder, header, clips, {k: CLASSES[v] for k, v in labels.items()}, by_seed)
     for place, task in enumerate(tasks):
         if place in broken:
             runs.fail(folder, task, f"{task.name}: loss is not finite <in epoch 3>\nTraceback")
@@ -248,6 +249,7 @@ def test_the_page_prints_the_numbers_of_scoring(rich: Path, tmp_path: Path) -> N
 
 def test_the_summary_is_made_from_the_numbers(plain: Path, tmp_path: Path) -> None:
     scores = scoring.score_run(plain)
+    assert "UF1, all classes" not in said(html_of([plain], tmp_path))
     low, high = scores["interval"]["uf1"]
     score = f"plain: UF1 {scores['uf1']:.3f} [{low:.3f}, {high:.3f}] over 9 subjects, 36 clips"
     sentence = f"{score}, last of 5 epochs, nothing selected."
@@ -337,10 +339,82 @@ def test_a_stand_in_is_announced_and_not_placed_among_published_numbers(tmp_path
     assert "this page" not in page
 
 
-def test_overlapping_subjects_are_announced(tmp_path: Path) -> None:
+def random_splits(clips: Sequence[Clip], seeds: Sequence[int], share: float = 0.25) -> dict[int, list[Fold]]:
+    """One fold a seed: a random share of the clips is tested, whoever is in them."""
+    found = {}
+    for seed in seeds:
+        mixed = [clips[place].key for place in np.random.default_rng(seed).permutation(len(clips))]
+        cut = round(share * len(clips))
+        found[seed] = [Fold("random", tuple(mixed[cut:]), {"all": tuple(mixed[:cut])})]
+    return found
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs over the same eight random splits of 72 clips of nine people; the second is the better one."""
+    base, clips = tmp_path_factory.mktemp("splits"), clips_of(3, 8)
+    changes: dict[str, Any] = {"experiment": {"seeds": list(range(8)), "protocol": {"name": "casme2"}}}
+    folds = random_splits(clips, range(8))
+    return [
+        make(base / name, name, clips=clips, folds=folds, skill=skill, **changes)
+        for name, skill in (("M1", 0.1), ("M2", 0.9))
+    ]
+
+
+def test_overlapping_subjects_are_announced_and_counted(split: list[Path], plain: Path, tmp_path: Path) -> None:
+    page = html_of(split, tmp_path)
+    run = runs.Run(split[0])
+    met = 0
+    for parts in run.folds.values():
+        tested = {key for keys in parts.values() for key in keys}
+        rest = {key.rpartition("/")[0] for key in run.clips if key not in tested}
+        met += sum(key.rpartition("/")[0] in rest for key in tested)
+    assert f"subjects overlap. In M1 {met} of {8 * 18} tested clips are of people whom the network" in said(page)
+    assert 0 < met <= 8 * 18
+    style = re.search(r"\.banner strong:first-child \{ color: var\(--oracle\)", page)
+    assert style, "the line is red"
+    assert "subjects overlap." not in said(html_of([plain], tmp_path))
+
+
+def test_nobody_overlaps_by_an_option_alone(tmp_path: Path) -> None:
     options = {"name": "megc2019", "subject_overlap": True}
     page = said(html_of([make(tmp_path / "o", "o", experiment={"protocol": options})], tmp_path))
-    assert "subjects overlap." in page
+    assert "subjects overlap." not in page
+
+
+def test_random_splits_show_how_a_difference_is_distributed(split: list[Path], tmp_path: Path) -> None:
+    page = said(html_of(split, tmp_path))
+    (found,) = scoring.compare(split)["repeated"]
+    low, high = found["corrected"]["interval"]
+    assert found["splits"] == 8
+    assert found["mean"] < 0
+    words = f"M2 M1 8 54 and 18 clips {signed(-found['mean'])} +{100 * abs(found['relative']):.1f} % of the first"
+    assert words in page
+    assert f"[{signed(-high)}, {signed(-low)}] {found['corrected']['p']:.4f} {found['plain']['p']:.4f}" in page
+    assert f"M2 minus M1: mean {signed(-found['mean'])}" in html_of(split, tmp_path)
+
+
+def test_seeds_that_test_the_same_clips_have_no_distribution_over_splits(rich: Path, tmp_path: Path) -> None:
+    twin = make(tmp_path / "twin", "twin", skill=0.4, experiment={"seeds": [0, 4], "inner": 2})
+    page = said(html_of([rich, twin], tmp_path))
+    assert "Against the first run" in page
+    assert "Over random splits" not in page
+
+
+def test_splits_that_only_one_run_has_are_left_out(split: list[Path], tmp_path: Path) -> None:
+    clips = clips_of(3, 8)
+    changes: dict[str, Any] = {"experiment": {"seeds": list(range(8)), "protocol": {"name": "casme2"}}}
+    folds = random_splits(clips, range(8))
+    other = make(tmp_path / "half", "half", clips=clips, folds=folds, skill=0.5, unfinished=[2, 5], **changes)
+    page = said(html_of([split[0], other], tmp_path))
+    assert "half M1 6 54 and 18 clips" in page
+
+
+def test_intervals_over_clips_stand_beside_those_over_subjects(plain: Path, tmp_path: Path) -> None:
+    block, page = scoring.score_run(plain), said(html_of([plain], tmp_path))
+    pairs = (block[name]["uf1"] for name in ("interval", "interval_over_clips"))
+    one, two = (f"[{low:.3f}, {high:.3f}]" for low, high in pairs)
+    assert f"{one} clips {two}" in page
 
 
 def test_an_unfinished_run_names_what_failed_and_what_is_missing(tmp_path: Path) -> None:
@@ -361,7 +435,11 @@ def test_unfinished_inner_tasks_are_said(tmp_path: Path) -> None:
 def test_an_absent_class_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path / "two", "two", classes=2)
     page = said(html_of([folder], tmp_path))
+    scores = scoring.score_run(folder)
     assert "two: no clip of surprise among the tested ones" in page
+    assert f"Over all 3 classes, an absent one counting 0, UF1 is {scores['uf1_all']:.3f}" in page
+    assert scores["uf1_all"] == pytest.approx(scores["uf1"] * 2 / 3)
+    assert "UF1, all classes" in page
     assert "surprise not among the tested clips 0 – – –" in page
     assert "nan" not in page.split("How it was run")[0]
 
@@ -525,6 +603,7 @@ def test_drawings_stay_inside(epochs: int) -> None:
         curves("c", lines, [Line("loss", [0.0] * epochs, True)], 0.33, ""),
         strip("s", people, CLASSES, ""),
         published("p", points, [("ours", 0.75, None, None)], (0.33, 0.83), ""),
+        differences("d", [Splits("b minus a", [0.1, -0.3, 0.0] * 9, -0.07, -0.45, 0.31)] * 3, ""),
     ]
     for figure in figures:
         for svg, width in ((figure.wide, WIDE), (figure.narrow, NARROW)):

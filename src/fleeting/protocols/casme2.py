@@ -78,6 +78,6 @@ def _stratified(clips: Sequence[Clip], labels: Mapping[str, int], seed: int) -> 
         valid.update(mixed[count : count + held])
         test.update(mixed[count + held :] if count else [])
     if not test:
-        raise UserError(f"want at least three clips of a class for a random split, got {len(clips)} clips; add clips")
+        raise UserError(f"want at least six clips of a class for a random split, got {len(clips)} clips; add clips")
     parts = [tuple(clip.key for clip in clips if clip.key in part) for part in (train, valid, test)]
     return Fold(name="stratified", train=parts[0], valid=parts[1], test={"all": parts[2]})

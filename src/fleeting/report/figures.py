@@ -45,6 +45,17 @@ class Point:
     selection: str
 
 
+@dataclass(frozen=True)
+class Splits:
+    """A difference over random splits: what of what, its value on each split, mean and corrected interval."""
+
+    label: str
+    values: Sequence[float]
+    mean: float
+    low: float
+    high: float
+
+
 # --- an interval, small enough for a table cell
 
 
@@ -147,7 +158,7 @@ def _curves(drawing: Drawing, scores: Sequence[Line], losses: Sequence[Line], ch
     wide = not drawing.narrow
     edge = 150 if wide else 118
     width = (drawing.width * (0.56 if losses else 1.0) if wide else drawing.width) - edge - 34
-    _panel(drawing, (34, 26, 34 + width, 246), scores, 1.0, "UF1 on the left-out subjects; accuracy in training")
+    _panel(drawing, (34, 26, 34 + width, 246), scores, 1.0, "UF1 on the tested clips; accuracy in training")
     y = 246 - 220 * chance
     drawing.line(34, y, 34 + width, y, "dashed")
     drawing.text(38, y - 5, f"dice roll {chance:.3f}", "tiny")
@@ -304,3 +315,39 @@ def _dodged(points: Sequence[Point], width: float, gap: float) -> list[tuple[Poi
         levels[level:] = [x, *levels[level + 1 :]]
         placed.append((point, x, level))
     return placed
+
+
+# --- over random splits
+
+
+def differences(name: str, rows: Sequence[Splits], caption: str) -> Figure:
+    """A row a pair of runs: a dot a split around the line of no difference, below them the mean with its interval."""
+    alt = "Differences over random splits. " + " ".join(
+        f"{row.label}: mean {signed(row.mean)} [{signed(row.low)}, {signed(row.high)}] over {len(row.values)} splits."
+        for row in rows
+    )
+    return both(name, alt, caption, lambda drawing: _differences(drawing, rows))
+
+
+def _differences(drawing: Drawing, rows: Sequence[Splits]) -> float:
+    left, right, top, step = 10.0, drawing.width - 10.0, 24.0, 62.0
+    reach = _round_up(max(abs(value) for row in rows for value in (*row.values, row.low, row.high)))
+    bottom = top + step * len(rows)
+
+    def at(value: float) -> float:
+        return (left + right) / 2 + (right - left) / 2 * value / reach
+
+    for share in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        drawing.line(at(share * reach), top, at(share * reach), bottom, "grid" if share else "axis")
+        words = signed(share * reach) if share else "0"
+        anchor = "start" if share == -1 else "end" if share == 1 else "middle"
+        drawing.text(at(share * reach), top - 6, words, "tiny", anchor)
+    for place, row in enumerate(rows):
+        y = top + step * place
+        drawing.text(left, y + 16, row.label, "strong")
+        for number, value in enumerate(row.values):
+            # moved up and down in turn, so that near ones are told apart
+            drawing.dot(at(value), y + 28 + 4 * (number % 3 - 1), 3.0, "pub known", signed(value))
+        drawing.line(at(row.low), y + 46, at(row.high), y + 46, "whisker")
+        mark(drawing, at(row.mean), y + 46, "last")
+    return bottom + 8

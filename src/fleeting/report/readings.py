@@ -142,3 +142,21 @@ def logged(reading: Reading, part: str, name: str) -> dict[int, list[float]]:
             epochs = min(len(values) for values in kept)
             found[seed] = np.mean([values[:epochs] for values in kept], axis=0).tolist()
     return found
+
+
+def overlap(reading: Reading) -> tuple[int, int] | None:
+    """Of the clips that are tested, how many are of people with other clips in the same fold outside its test part,
+    and how many there are; None where no such person is, as it should be. A clip counts once a seed.
+    """
+    everyone = Counter(_group(key) for key in reading.run.clips)
+    met = tested = 0
+    for parts in reading.run.folds.values():
+        inside = Counter(_group(key) for keys in parts.values() for key in keys)
+        met += sum(count for group, count in inside.items() if count < everyone[group])
+        tested += inside.total()
+    return (met, tested) if met else None
+
+
+def _group(key: str) -> str:
+    """Corpus and subject of a clip."""
+    return key.rpartition("/")[0]
