@@ -30,6 +30,16 @@ def test_every_row_has_an_experiment_and_the_number_that_the_paper_prints(paper:
     assert whole - {row.run for row in listed} <= {"table5", "table5_svm"}, "small rows that no table shows"
 
 
+def test_the_printed_numbers_are_those_of_the_rows() -> None:
+    study = ablations.STUDIES["merba"]
+    found = {row.run: ablations.printed("merba", study, row) for row in ablations.rows(study)}
+    assert found == {
+        "table4_htnet": 0.4076, "table4_mambavision": 0.3929, "table4_base": 0.4114, "table4": 0.4302,
+        "table4_svm": None, "table6_local_local": 0.3749, "table6_global_global": 0.3840, "table7_a": 0.3814,
+        "table7_ab": 0.3849, "table7_cd": 0.3929, "table7_bi": 0.4102, "table7_sy": 0.4076,
+    }  # fmt: skip
+
+
 def test_a_printed_number_that_is_not_there_is_an_error() -> None:
     row = ablations.Row("sixth", "x", "Table 9", "kernel=6")
     with pytest.raises(UserError, match="want a printed UF1 of Table 9, kernel=6, got none"):

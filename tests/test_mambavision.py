@@ -354,7 +354,20 @@ def test_wrong_pictures_are_refused(shape: tuple[int, ...]) -> None:
         mambavision.build({"flow": shape}, 3, mambavision.Options(**TINY))
 
 
-@pytest.mark.parametrize("wrong", [{"size": "XL"}, {"state": 0}, {"drop_path": 1.0}, {"depth": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": "XL"},
+        {"state": 0},
+        {"drop_path": 1.0},
+        {"depth": 3},
+        {"heads": (3, 4)},
+        {"heads": (0, 4)},
+        {"windows": (0, 7)},
+        {"windows": (7, -7)},
+        {"depths": (1, 1, -1, 2)},
+    ],
+)
 def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         mambavision.Options(**{**TINY, **wrong})

@@ -440,6 +440,16 @@ def test_targets_of_smoothing_and_mixup(toy):
     assert ((mixed > 0) & (mixed < 1)).any()
 
 
+def test_a_criterion_that_a_loss_of_its_own_would_not_use_is_refused():
+    class Own(nn.Linear):
+        def loss(self, output, target, progress):
+            return output.sum(-1)
+
+    recipe = training.Recipe(criterion="focal")
+    with pytest.raises(UserError, match="for a network with a loss of its own, got 'focal'"):
+        training._losses(Own(2, 2), torch.zeros(1, 2), torch.eye(2)[:1], recipe, 0.0)
+
+
 def test_focal_loss_value(tmp_path):
     train = pack(tmp_path / "one", {"x": np.array([[1.0, 0, 0]] * 4, np.float32)}, np.zeros(4), {"x": ("a", "b", "c")})
     network = Linear()

@@ -181,6 +181,11 @@ def _epoch(
 def _losses(network: nn.Module, output: Tensor, target: Tensor, recipe: Recipe, progress: float) -> Tensor:
     own = getattr(network, "loss", None)
     if own is not None:
+        if recipe.criterion != "ce":
+            raise UserError(
+                "want recipe.criterion = 'ce' for a network with a loss of its own, got "
+                f"{recipe.criterion!r}, which it would not use; set it to 'ce'"
+            )
         return cast(Tensor, own(output, target, progress))
     log_probs = output.float().log_softmax(-1)
     if recipe.criterion == "focal":

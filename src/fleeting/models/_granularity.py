@@ -67,7 +67,8 @@ class DualHead(nn.Module):
         best = fine.argmax(-1, keepdim=True)
         top = fine.gather(-1, best)
         # smallest t with share ((1 - t) top + t) >= the greatest of the rest, where "negative" is the coarse decision
-        needed = (rest.amax(-1, keepdim=True) / share - top) / (1 - top).clamp_min(_MARGIN)
+        # where the share is next to nothing it is not the decision; the gradient there must not be 0 x inf
+        needed = (rest.amax(-1, keepdim=True) / share.clamp_min(_MARGIN) - top) / (1 - top).clamp_min(_MARGIN)
         decided = coarse.argmax(-1, keepdim=True) == 0
         moved = torch.where(decided, needed.clamp(0, 1), torch.zeros_like(needed))
         chosen = torch.zeros_like(fine).scatter(-1, best, 1.0)
@@ -76,6 +77,16 @@ class DualHead(nn.Module):
         found[:, self.get_buffer("others")] = rest
         found[:, self.get_buffer("negative")] = share * fine
         return found + _MARGIN * (self._decision(coarse, best) - found)
+
+    def scores(self, output: Tensor) -> Tensor:
+        """(B, C) log p of each class by the chain rule, log p(negative) + log p(class | negative): what explanations
+        are about. `probabilities` are moved towards the decision, and so would be their gradients.
+        """
+        coarse, fine = (part.log_softmax(-1) for part in self._split(output))
+        found = torch.empty_like(torch.cat([coarse[:, 1:], fine], -1))
+        found[:, self.get_buffer("others")] = coarse[:, 1:]
+        found[:, self.get_buffer("negative")] = coarse[:, :1] + fine
+        return found
 
     def _split(self, output: Tensor) -> tuple[Tensor, Tensor]:
         count = self.coarse.out_features

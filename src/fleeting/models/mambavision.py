@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fleeting.layers import window
@@ -84,6 +84,16 @@ class Options(MixerOptions, frozen=True, extra="forbid"):
     stem_stride: Literal[1, 2, 4, 8, "auto"] = 4
     dropout: float = Field(0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _check(self) -> Options:
+        chosen = self.chosen
+        if min(chosen.depths) < 0 or min(self.windows) < 1:
+            raise ValueError(f"want no negative depth and windows >= 1, got {chosen.depths}, {self.windows}")
+        for width, heads in zip((4 * chosen.dim, 8 * chosen.dim), chosen.heads, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"want heads that divide the width {width} of their stage, got {chosen.heads}")
+        return self
+
     @property
     def chosen(self) -> Size:
         """The member with what is given here in place of its own."""
@@ -95,7 +105,7 @@ SMALL = Options(dim=8, inner=8, depths=(1, 1, 2, 2), heads=(2, 4), drop_path=0.0
                 stem_stride="auto")  # fmt: skip
 RECIPE = Recipe(
     epochs=200, batch=128, optimiser="adamw", lr=5e-4, weight_decay=0.05, schedule="cosine", warmup_epochs=5,
-    cooldown_epochs=10, flip=True, patience=30,
+    cooldown_epochs=10, min_lr=5e-6, flip=True, patience=30,
 )  # fmt: skip
 INPUT: tuple[str, dict[str, object]] = ("uvm224", {})
 PAPER = Paper(
