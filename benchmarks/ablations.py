@@ -138,12 +138,13 @@ STUDIES = {
             ),
         },
         "MERba's Tables IV, VI and VII on drawn faces, six emotions that share action units. The paper's numbers are "
-        "of DFME's test part B, seven classes. MERba has 32,000 parameters here, MambaVision 38,000, HTNet 7.2 million. "
-        "Each run by itself: [six classes](merba_six.md), [three classes](merba_three.md), Table V's.\n\n"
-        "MERba stays behind the support vector machine and HTNet. What these runs show of the reason: in the time they "
-        "had, all MERbas fit three quarters of their 120 training clips of six classes, where the machine and HTNet fit "
-        "more than nine tenths. In three classes MERba fits .95 and is behind nevertheless, so that time alone does not "
-        "explain it: it learns from so few clips what the machine is given, where on the face motion is.",
+        "of DFME's test part B, seven classes. MERba has 32,000 parameters here, MambaVision 38,000, HTNet 7.2 "
+        "million. Each run by itself: [six classes](merba_six.md), [three classes](merba_three.md), Table V's.\n\n"
+        "MERba stays behind the support vector machine and HTNet. What these runs show of the reason: in the time "
+        "they had, all MERbas fit three quarters of their 120 training clips of six classes, where the machine and "
+        "HTNet fit more than nine tenths. In three classes MERba fits .95 and is behind nevertheless, so time alone "
+        "does not explain it: it has to learn from so few clips what the machine is given, where on the face motion "
+        "is.",
     ),
     "ammsm": Study(
         "table3",
@@ -321,9 +322,9 @@ def text(
     said = [
         f"# The ablation tables of *{about.title}*, in small",
         study.words,
-        "A row differs from the paper's own in what its table says; networks of others keep their own input and recipe. "
-        "Each run is compared with the run of the paper's own row. On other faces and at a thousandth of the size the "
-        "level of a score says nothing; which of two is higher may.",
+        "A row differs from the paper's own in what its table says; networks of others keep their own input and "
+        "recipe. Each run is compared with the run of the paper's own row. On other faces and at a thousandth of the "
+        "size the level of a score says nothing; which of two is higher may.",
         f"![Difference in UF1 of each row to the paper's own row, beside the printed one]({picture})",
         _verdict(study, paper, found),
     ]
