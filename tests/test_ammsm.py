@@ -1,6 +1,7 @@
 """AMMSM: counts, the sparse stages against their definition written out on maps, both streams, what may be set."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fleeting import training
+from fleeting import config, plugins, training
 from fleeting.errors import UserError
 from fleeting.layers.nc_ssd import quadratic, token_weights
 from fleeting.models import _sssd, _timm, ammsm
 from fleeting.models._onset import Fusion, Spatial
 from fleeting.models._sssd import Attention, Block, BlockOptions, Chosen, Duality, Grid, Stage, Whole
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments" / "ammsm"
 BLOCKS = BlockOptions("ssd", 0, 4, 2, 6, "step", 2, "skipped")
 TINY = {"dim": 4, "depths": (2, 3, 2), "attention": (0, 1, 1), "head_width": 4, "state": 6, "mlp": 2, "stem_stride": 1,
         "magnify": "none"}  # fmt: skip
@@ -593,12 +595,27 @@ def test_the_recipe_is_the_papers() -> None:
     assert recipe.mixup > 0
 
 
+PAPER_SIZE = [
+    path for path in sorted(EXPERIMENTS.glob("*.toml")) if config.options("models", config.read(path).model).dim == 64
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"mixer": "attention"}, {"sparsity": 0.0}])
-def test_paper_size_goes_forward_and_back_at_256(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("path", PAPER_SIZE, ids=lambda path: path.stem)
+def test_every_experiment_of_the_papers_size_goes_forward_and_back(path: Path) -> None:
+    """At full resolution, with ratios that drop windows where its network does, and its own loss."""
+    chosen = config.read(path)
+    options, module = config.options("inputs", chosen.input), plugins.load("inputs", chosen.input.name)
+    sizes = {"flow": options.flow_size or options.size, "onset": options.size}
+    shapes = {name: (len(words), sizes[name], sizes[name]) for name, words in module.channels(options).items()}
+    assert shapes == {"flow": (2, 256, 256), "onset": (3, 256, 256)}
+    classes = len(plugins.load("protocols", chosen.protocol.name).classes(config.options("protocols", chosen.protocol)))
     torch.manual_seed(0)
-    network = ammsm.build({"flow": (2, 256, 256), "onset": (3, 256, 256)}, 5, ammsm.Options(**options))
-    loss = network(flow(2, 256), onset(2, 256)).square().mean()
+    network: Any = ammsm.build(shapes, classes, config.options("models", chosen.model)).train()
+    assert [stage.grid.side for stage in network.stages] == [64, 32, 16, 8]
+    output = network(flow(1, 256), onset(1, 256))
+    loss = network.loss(output, torch.eye(classes)[:1], 0.0).mean()
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+    assert sum(bool(parameter.grad.any()) for parameter in network.parameters()) > 0.9 * len([*network.parameters()])

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from fleeting.errors import UserError
 from fleeting.layers.nc_ssd import Weights
 from fleeting.models import _blocks, _sssd
-from fleeting.models._magnifier import Magnifier, distance
+from fleeting.models._magnifier import Form, Magnifier, distance
 from fleeting.models._onset import Fusion, Spatial
 from fleeting.models._phases import fit
 from fleeting.models._sssd import BlockOptions, Stage
@@ -43,6 +43,7 @@ from fleeting.training import Recipe
 
 __all__ = ["AMMSM", "INPUT", "PAPER", "RECIPE", "SMALL", "Options", "Stem", "build", "fit", "step"]
 _RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FUSED = 2
 """The stage at whose end the streams meet."""
 
@@ -71,6 +72,12 @@ class Options(BaseModel, frozen=True, extra="forbid"):
             the magnifier; "none" (Table III without AMM).
         factor: how many times motion is magnified. `AMMSM.factor` changes it.
         magnifier_width, magnifier_levels: of the U-Net: channels at its first scale, and how often a map is halved.
+        magnifier_units: of the flow inside of the U-Net: "relative" to its root mean square, and what comes out to that
+            times the factor; or as "given".
+        magnifier_map: of the factor: one channel that holds the "factor", or 32 that hold its "sines".
+        magnifier_residual: the U-Net adds to the flow times the factor, and begins at nothing: as plain scaling.
+        magnifier_weight: of equation 1 beside the cross-entropy. It counts pixels, and of a face on 28 px all flow is a
+            ninth of what it is on 256 px, and equation 1 with it: 9 makes up for it.
         flow: what the numbers of the flow are. "px": pixels (and lengths of them), whose zero is no motion;
             "minmax255": 0..255 by the least and the most of each picture, as published flow is: its zero is lost, and
             the median of each channel stands for no motion, since most of a face is still. It is taken out, and 255
@@ -102,14 +109,18 @@ class Options(BaseModel, frozen=True, extra="forbid"):
     mlp: int = Field(4, ge=1)
     drop_path: float = Field(0.0, ge=0, lt=1)
     magnify: Literal["unet", "scale", "none"] = "unet"
-    factor: float = Field(2.5, gt=0, allow_inf_nan=False)
+    factor: _Factor = 2.5
     magnifier_width: int = Field(64, ge=1)
     magnifier_levels: int = Field(4, ge=1, le=6)
+    magnifier_units: Literal["relative", "given"] = "relative"
+    magnifier_map: Literal["factor", "sines"] = "factor"
+    magnifier_residual: bool = False
+    magnifier_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
     flow: Literal["px", "minmax255"] = "px"
     search: Literal["evolution", "random", "none"] = "evolution"
     fine_tuning: float = Field(0.3, ge=0, lt=1)
     ratios: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(_RATIOS, min_length=1)
-    factors: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 4.0)
+    factors: tuple[_Factor, _Factor] = (1.0, 4.0)
     population: int = Field(8, ge=2)
     generations: int = Field(5, ge=1)
     crossover: float = Field(0.5, ge=0, le=1)
@@ -164,8 +175,11 @@ PAPER = Paper(
     deviations=(
         "The U-Net is only called standard: that of Ronneberger et al. with padded convolutions and no norm, half of "
         "all parameters (magnifier_width); the map of the factor is one channel that holds the factor, where the work "
-        "it is taken from encodes it by sines.",
-        "Equation 1 is a sum; here the mean over channels and places, or it would be 130,000 times the cross-entropy.",
+        "it is taken from encodes it by sines (magnifier_map). It works in units of the flow's root mean square, which "
+        "in pixels is far below the factors beside it; in pixels it learns nothing in a hundred steps "
+        "(magnifier_units).",
+        "Equation 1 is a sum; here the mean over channels and places, or it would be 130,000 times the cross-entropy "
+        "(magnifier_weight).",
         "Equation 2 says epochs, not those of which phase: of all 100, so that the weight falls from 1 to .3 in the "
         "first phase and on to 0 in the third (span).",
         "The factor 1 to 4 and the ratios are drawn for each batch, evenly and independently; how they are drawn is "
@@ -256,8 +270,7 @@ class AMMSM(nn.Module):
         both = options.spatial != "none"
         self.spatial = Spatial(options.dim) if both else None
         self.fusion = Fusion(widths[FUSED - 1], options.fusion) if both else None
-        size = channels, options.magnifier_width, options.magnifier_levels
-        self.magnifier = Magnifier(*size) if options.magnify == "unet" else None
+        self.magnifier = Magnifier(channels, _form(options)) if options.magnify == "unet" else None
 
     @property
     def sparsity(self) -> tuple[float, ...]:
@@ -331,7 +344,7 @@ class AMMSM(nn.Module):
         return flow if self.options.magnify == "none" else self._factor * flow
 
     def loss(self, output: Tensor, target: Tensor, progress: float) -> Tensor:
-        """(B,) equation 2: cross-entropy + (1 - progress) times the distance of equation 1.
+        """(B,) equation 2: cross-entropy + (1 - progress) times the distance of equation 1, and its weight.
 
         Args:
             output: (B, K + 1), or logits alone (B, K), whose loss is the cross-entropy.
@@ -340,7 +353,7 @@ class AMMSM(nn.Module):
         """
         begin, end = self.span
         logits, away = output.float().split((self.classes, output.shape[1] - self.classes), 1)
-        falling = 1 - (begin + progress * (end - begin))
+        falling = self.options.magnifier_weight * (1 - (begin + progress * (end - begin)))
         total: Tensor = falling * away.sum(1) - (target * logits.log_softmax(1)).sum(1)
         return total
 
@@ -364,6 +377,13 @@ class AMMSM(nn.Module):
         tokens = self.norm(features.flatten(2).transpose(1, 2))
         logits: Tensor = self.classify(tokens.mean(1))
         return logits
+
+
+def _form(options: Options) -> Form:
+    return Form(
+        options.magnifier_width, options.magnifier_levels, options.magnifier_units, options.magnifier_map,
+        options.magnifier_residual,
+    )  # fmt: skip
 
 
 def _block_options(options: Options, stage: int) -> BlockOptions:

@@ -14,6 +14,7 @@ from fleeting.report.configuration import configuration
 from fleeting.report.drawing import standalone
 from fleeting.report.printed import printed
 from fleeting.report.readings import Reading, read
+from fleeting.report.searched import searched
 
 _SECTIONS: tuple[Callable[[Sequence[Reading]], list[Block]], ...] = (
     sections.opening,
@@ -22,6 +23,7 @@ _SECTIONS: tuple[Callable[[Sequence[Reading]], list[Block]], ...] = (
     sections.errors,
     sections.epochs,
     sections.subjects,
+    searched,
     compared,
     printed,
     configuration,
