@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs results results-flow results-merba results-bowam results-frame-study results-frame-study-small \
-  clean
+.PHONY: demo test lint docs results results-flow results-merba results-bowam results-ammsm \
+  results-frame-study results-frame-study-small clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fleeting demo --out demo
@@ -71,6 +71,19 @@ results-bowam: $(VENV)/.installed
 	  $(BIN)/fleeting run experiments/bowam/$${row}_small.toml --out runs/bowam/$$corpus/$$row --jobs $(JOBS); done; done
 	$(BIN)/python benchmarks/ablations.py bowam still=runs/bowam/still drifting=runs/bowam/drifting \
 	  --out docs/results/bowam.md
+
+# docs/results/magnifier.md and ammsm.md: Table III in small on drawn faces, and the magnifier on faces
+# whose motion is known; an hour on two cores; every run resumes
+AMMSM := table3 $(addprefix table3_,mamba_sa scale weight mamba_amm mamba $(addprefix transformer,_amm_sa _sa _amm) transformer)
+results-ammsm: $(VENV)/.installed
+	$(BIN)/fleeting data draw drawn/faces --set subjects=20 --set seed=1
+	set -e; for row in $(AMMSM); do FLEETING_SIMULATED=drawn/faces \
+	  $(BIN)/fleeting run experiments/ammsm/$${row}_small.toml --out runs/ammsm/$$row --jobs $(JOBS); done
+	$(BIN)/python benchmarks/ablations.py ammsm drawn=runs/ammsm --out docs/results/ammsm.md
+	$(BIN)/fleeting report $(addprefix runs/ammsm/,table3 table3_scale table3_transformer_amm_sa) \
+	  --out docs/results/ammsm_table3.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/magnifier.py --out docs/results/magnifier.md \
+	  --runs $(addprefix runs/ammsm/,table3 table3_scale table3_mamba_sa)
 
 # docs/results/frame_study.md: what 28 test clips can tell, simulated; a few minutes on one core
 results-frame-study: $(VENV)/.installed

@@ -172,6 +172,7 @@ STUDIES = {
                 Row("Mamba, sparse", "table3_mamba_sa", "Table III", "amm=no; sa=yes; backbone=mamba"),
                 Row("AMMSM: Mamba, both", "table3", "Table III", "amm=yes; sa=yes; backbone=mamba"),
                 Row("AMMSM, plain scaling for the magnifier", "table3_scale"),
+                Row("AMMSM, equation 1 nine times as heavy", "table3_weight"),
             ),
         },
         "AMMSM's Table III on drawn faces. The paper's numbers are of CASME II, five classes.",

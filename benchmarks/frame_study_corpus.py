@@ -135,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder to draw into")
     parser.add_argument("--subjects", type=int, default=10)
-    parser.add_argument("--amplitude", type=float, default=12.0, help="median, px of a face 224 px high")
+    parser.add_argument("--amplitude", type=float, default=24.0, help="median, px of a face 224 px high")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     cv2.setNumThreads(1)

@@ -469,8 +469,8 @@ def test_the_whole_network_decides_the_same_skipped_or_masked() -> None:
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-10)
 
 
-def test_no_mask_moves_the_statistics_of_batch_norm() -> None:
-    """Before the first stage; and later ones see whole maps, dropped windows included."""
+def test_batch_norm_sees_whole_maps_dropped_windows_included() -> None:
+    """So no mask moves its statistics in the stem."""
     network = built(sparsity=0.8).train()
     network(flow(8))
     dense = built(sparsity=0.0).train()

@@ -1,5 +1,6 @@
 """AMMSM's training: the search finds what is to be found, phases see whom they may see, and a stopped task goes on."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fleeting import config, experiment, samples, training
+from fleeting import config, experiment, files, samples, training
 from fleeting.datasets import megc2019_flow
 from fleeting.errors import UserError
 from fleeting.models import _evolution, _phases, ammsm
@@ -90,6 +91,16 @@ def away(one: Configuration) -> float:
     """Least at one place of 8^6 x 301."""
     best = (0.2, 0.8, 0.4, 0.4, 0.6, 0.1)
     return sum(abs(a - b) for a, b in zip(one.sparsity, best, strict=True)) + abs(one.factor - 3) / 3
+
+
+def test_a_factor_stays_between_its_bounds() -> None:
+    """Two digits, but no more than the bounds allow: 0.00 would be no factor."""
+    rng = np.random.default_rng(0)
+    for bounds in ((0.001, 0.004), (1.004, 1.006), (3.0, 3.0)):
+        drawn = [SPACE._replace(factors=bounds).drawn(rng).factor for _ in range(50)]
+        assert bounds[0] <= min(drawn) <= max(drawn) <= bounds[1]
+    usual = [SPACE.drawn(rng).factor for _ in range(50)]
+    assert all(factor == round(factor, 2) for factor in usual)
 
 
 def test_evolution_finds_better_than_chance_with_the_same_budget() -> None:
@@ -214,6 +225,21 @@ def test_each_batch_of_the_first_phase_has_its_own_configuration(train: Samples)
     assert (network.sparsity, network.factor) == ((0.5, 0.5), 2.5)
 
 
+def test_mesas_mean_network_decides_under_one_configuration(train: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standing one while the network adapts, then the one that was found."""
+    seen: list[Any] = []
+    decides = training._Teacher.decides
+
+    def watched(teacher: Any, x: Any) -> Any:
+        wanted = decides(teacher, x)
+        seen.append((teacher.network.sparsity, teacher.network.factor))
+        return wanted
+
+    monkeypatch.setattr(training._Teacher, "decides", watched)
+    network = fitted(train, RECIPE.model_copy(update={"mesa": 1.0}))
+    assert list(dict.fromkeys(seen)) == [((0.5, 0.5), 2.5), (network.sparsity, network.factor)]
+
+
 @pytest.mark.parametrize(
     ("options", "moves"),
     [({}, (True, True)), ({"magnify": "scale"}, (True, True)), ({"magnify": "none"}, (True, False)),
@@ -289,7 +315,8 @@ def test_a_stopped_task_goes_on_to_the_same_bytes(
     train: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     whole_log: dict[str, list[float]] = {}
-    whole = fitted(train, log=whole_log, options={"drop_path": 0.2})
+    recipe = RECIPE.model_copy(update={"mixup": 0.8, "mesa": 1.0})
+    whole = fitted(train, recipe, log=whole_log, options={"drop_path": 0.2})
 
     def stop(epoch: int, network: Any) -> None:
         if epoch == {"adapting": 2, "fine-tuning": 8}.get(when):
@@ -299,7 +326,7 @@ def test_a_stopped_task_goes_on_to_the_same_bytes(
         if when == "searching":
             patch.setattr(_phases, "_loss", failing_after(4))
         with pytest.raises(Stop):
-            fitted(train, scratch=tmp_path / "task", after_epoch=stop, options={"drop_path": 0.2})
+            fitted(train, recipe, scratch=tmp_path / "task", after_epoch=stop, options={"drop_path": 0.2})
     table = tmp_path / "task" / "search.csv"
     assert table.is_file() == (when != "adapting")
     if when == "searching":
@@ -308,7 +335,7 @@ def test_a_stopped_task_goes_on_to_the_same_bytes(
     epochs, log, calls = [], {}, Counted(monkeypatch)
     options: dict[str, Any] = {"drop_path": 0.2}
     again = ammsm.fit(
-        built(**options), train, None, RECIPE,
+        built(**options), train, None, recipe,
         Context(seed=3, scratch=tmp_path / "task", after_epoch=lambda epoch, _: epochs.append(epoch), log=log),
     )  # fmt: skip
     assert weights(again) == weights(whole)
@@ -346,6 +373,39 @@ def test_another_networks_scratch_is_refused(train: Samples, tmp_path: Path) -> 
     _phases._Scratch(context.scratch).keep(built(dim=8), context)
     with pytest.raises(UserError, match=r"want what this task left.*delete the folder"):
         fitted(train, scratch=tmp_path / "task")
+
+
+def test_a_broken_trace_is_told(train: Samples, tmp_path: Path) -> None:
+    context = Context(seed=3, scratch=tmp_path / "task")
+    _phases._Scratch(context.scratch).keep(built(), context)
+    (tmp_path / "task" / "search.csv").write_text("loss,factor,sparsity\nbroken\n")
+    with pytest.raises(UserError, match=r"search\.csv: want loss, factor and ratios.*delete it"):
+        fitted(train, scratch=tmp_path / "task")
+
+
+def test_a_full_disk_is_told_in_one_line(train: Samples, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(files.Unwritable, match="cannot be written"):
+        fitted(train, scratch=tmp_path / "file" / "task")
+    store = _phases._Scratch(tmp_path / "task")
+    store.folder = tmp_path / "gone"
+    with pytest.raises(files.Unwritable, match=r"search\.csv: cannot be written"):
+        store.add(SPACE.standing, 1.0)
+
+
+def test_views_for_training_only_have_no_say_in_the_search(train: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = np.arange(len(train.train_only)) % 2 == 0
+    seen: list[bool] = []
+    loss = _phases._loss
+
+    def watched_loss(network: Any, inner: Samples, *rest: Any) -> float:
+        seen.extend(inner.train_only[inner.rows].tolist())
+        return loss(network, inner, *rest)
+
+    monkeypatch.setattr(_phases, "_loss", watched_loss)
+    fitted(replace(train, train_only=only))
+    assert seen
+    assert not any(seen)
 
 
 def test_the_search_can_be_watched(train: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

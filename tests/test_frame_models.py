@@ -240,6 +240,7 @@ def test_sizes_that_the_family_does_not_allow(model: Any, side: int, changes: di
     ("model", "wrong"),
     [
         (vit, {"dim": 100}), (vit, {"patch": 0}), (vit, {"std": (0, 1, 1)}), (vit, {"mean": (0, 0)}),
+        (swin, {"mean": (0, float("nan"), 0)}), (poolformer, {"std": (1, 1, float("inf"))}),
         (swin, {"head_width": 7}), (swin, {"depths": (1, 1, 1)}), (swin, {"window": 0}), (swin, {"patch": 3}),
         (poolformer, {"variant": "s12"}), (poolformer, {"layer_scale": 0}), (poolformer, {"dims": (8, 8, 16, 16)}),
         (vit, {"over_time": "mean"}), (vit, {"hidden": (0,)}), (vit, {"drop_path": 1}), (vit, {"memory": 0}),

@@ -12,13 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fleeting import config, magnify, motion, saving
+from fleeting import config, magnify, motion, saving, video
 from fleeting.cli import app
 from fleeting.datasets import megc2019_flow, simulated
 from fleeting.errors import UserError
 from fleeting.magnify import Wanted, film
 from fleeting.models import ammsm
-from fleeting.records import Moment
+from fleeting.records import Clip, Moment
 from fleeting.simulation import Expression, Scene
 
 SIZE = (160, 160)
@@ -204,6 +204,15 @@ def test_a_saved_magnifier_counts_pixels_of_the_picture(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "factor", "said"),
+    [({}, 4, []), ({}, 0.5, ["the model learned factors of 1 to 4, got 0.5"]), ({"search": "none"}, 2.5, []),
+     ({"search": "none"}, 4, ["the model learned a factor of 2.5, got 4"])],
+)  # fmt: skip
+def test_factors_that_were_not_learned_are_told(options: dict[str, Any], factor: float, said: list[str]) -> None:
+    assert list(magnify.clips._beyond(ammsm.Options(**options), factor)) == said
+
+
+@pytest.mark.parametrize(
     ("changes", "wanted"),
     [({"magnify": "scale"}, "want a model that learned to magnify"), ({"flow": "minmax255"}, "flow in pixels")],
 )
@@ -217,6 +226,10 @@ def test_models_that_cannot_are_refused(tmp_path: Path, changes: dict[str, Any],
     [
         ("m.avi", Wanted(), r"ending in \.mp4"),
         ("m.mp4", Wanted(factor=0), "factor above 0"),
+        ("m.mp4", Wanted(factor=float("nan")), "factor above 0"),
+        ("m.mp4", Wanted(factor=1e39), "factor above 0 and up to 1000"),
+        ("m.mp4", Wanted(slow=0), "want slow from 0.01 to 1000"),
+        ("m.mp4", Wanted(slow=float("inf")), "want slow from 0.01 to 1000"),
         ("m.mp4", Wanted(methods=("learned",)), "give --model for it"),
         ("m.mp4", Wanted(methods=("fast",)), "choose one of them"),
         ("m.mp4", Wanted(changes=("model.dim=3",)), "want --set to change"),
@@ -226,6 +239,41 @@ def test_what_cannot_be_done_is_said_before_any_work(tmp_path: Path, out: str, w
     with pytest.raises(UserError, match=message):
         magnify.clip("simulated/s01/c01", tmp_path / out, wanted)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["m.mp4", "m.png"])
+def test_a_folder_of_that_name_is_not_written_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="want a file to write, got a folder"):
+        magnify.clip("simulated/s01/c01", tmp_path / "m.mp4")
+
+
+@pytest.mark.parametrize("name", ["mine.mp4", "mine_1.mp4", "mine_12.mp4"])
+def test_a_recording_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Neither by the whole name nor by that of one of several moments, however the path is written."""
+    video.write(tmp_path / name, [np.zeros((32, 32, 3), np.uint8)] * 3, 25)
+    before = (tmp_path / name).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for out in (Path("mine.mp4"), tmp_path / ".." / tmp_path.name / "mine.mp4"):
+        with pytest.raises(UserError, match="want to keep the recording"):
+            magnify.clip(name, out)
+    assert (tmp_path / name).read_bytes() == before
+    for out in ("mine_too.mp4", "min.mp4", "else/mine.mp4"):
+        magnify.clips._apart(Clip("d", "s", "c", tmp_path / name), tmp_path / out)
+
+
+def test_nothing_is_written_among_the_frames(tmp_path: Path) -> None:
+    """The picture would be taken for a frame the next time."""
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / "frames" / f"img{number}.png"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(UserError, match="want to keep the frames apart"):
+        magnify.clip(str(tmp_path / "frames"), tmp_path / "frames" / "m.mp4", Wanted(fps=25))
+    listed = tuple(sorted((tmp_path / "frames").iterdir()))
+    with pytest.raises(UserError, match="want to keep the frames apart"):
+        magnify.clips._apart(Clip("d", "s", "c", listed), tmp_path / "frames" / "m.mp4")
+    magnify.clips._apart(Clip("d", "s", "c", listed), tmp_path / "m.mp4")
+    assert len(list((tmp_path / "frames").iterdir())) == 3
 
 
 def test_published_flow_has_no_frames_to_move(tmp_path: Path) -> None:

@@ -410,6 +410,18 @@ def test_splits_that_only_one_run_has_are_left_out(split: list[Path], tmp_path: 
     assert "half M1 6 54 and 18 clips" in page
 
 
+def test_runs_that_drew_other_splits_say_so(split: list[Path], tmp_path: Path) -> None:
+    """As when a clip without a face is missing in one of them: all later draws are others."""
+    clips = clips_of(3, 8)
+    changes: dict[str, Any] = {"experiment": {"seeds": list(range(8)), "protocol": {"name": "casme2"}}}
+    less = make(tmp_path / "less", "less", clips=clips[:-1], folds=random_splits(clips[:-1], range(8)), **changes)
+    assert scoring.compare([split[0], less])["repeated"] == []
+    page = said(html_of([split[0], less], tmp_path))
+    assert "less and M1 both draw their test parts, but there are no two seeds in which they tested" in page
+    assert "Over random splits" not in page
+    assert "both draw their test parts" not in said(html_of(split, tmp_path))
+
+
 def test_intervals_over_clips_stand_beside_those_over_subjects(plain: Path, tmp_path: Path) -> None:
     block, page = scoring.score_run(plain), said(html_of([plain], tmp_path))
     pairs = (block[name]["uf1"] for name in ("interval", "interval_over_clips"))

@@ -1,6 +1,7 @@
 """A search: what may be searched, what a trial is scored on, and that workers may die."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import config, experiment, metrics, runs, search
+from fleeting import config, experiment, files, metrics, runs, search
 from fleeting.errors import UserError
 from fleeting.search import objective, results, spaces, study, workers
 
@@ -82,6 +83,7 @@ def test_the_table_changes_no_run(path: Path) -> None:
         ('"recipe.lr" = {low = 0.1, high = 0.2, lag = true}', "did you mean 'log'"),
         ('"recipe.batch" = [8]', "want another value of 'choices'"),
         ('"recipe.batch" = [8, 8]', "each choice once"),
+        ('"recipe.lr" = [2026-01-01, 2026-01-02]', "numbers, words, true and false, or lists of them"),
         ('"recipe.lrr" = {low = 0.1, high = 0.2}', "did you mean 'lr'"),
         ('"recipe.lr" = {low = -1.0, high = 0.2}', "recipe.lr = -1.0"),
         ('"protocol.name" = ["megc2019", "hde"]', "a search keeps the clips"),
@@ -249,6 +251,83 @@ def test_another_search_does_not_go_on_here(path: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "letter.txt").touch()
     with pytest.raises(UserError, match="a folder with other things"):
         study.begin(tmp_path / "other", planned(path))
+
+
+@pytest.mark.parametrize("damage", [b"garbage\n", b"\xff\xff\n", b"{}\n"])
+def test_a_damaged_folder_is_one_line(damage: bytes, path: Path, tmp_path: Path) -> None:
+    board = opened(path, tmp_path / "out")
+    told(board, taken(board), 0.5)
+    journal, searched = tmp_path / "out" / "study.journal", tmp_path / "out" / "search.toml"
+    whole = journal.read_bytes()
+    journal.write_bytes(damage + whole)
+    with pytest.raises(UserError, match=r"study\.journal: want the journal of a search, got a damaged one"):
+        opened(path, tmp_path / "out")
+    journal.write_bytes(whole)
+    assert len(opened(path, tmp_path / "out").finished()) == 1
+    searched.write_bytes(damage)
+    with pytest.raises(UserError, match=r"search.toml: want what|want the same experiment and spaces"):
+        opened(path, tmp_path / "out")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_any_work(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_planned", lambda *_: pytest.fail("it began"))
+    with pytest.raises(UserError, match="want a folder for the search, got a file"):
+        search.run(path, path)
+
+
+def test_a_full_disk_ends_a_worker_and_fails_no_trial(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> float:
+        raise files.Unwritable("predictions.csv: cannot be written (No space left on device)")
+
+    plan = planned(path)
+    study.begin(tmp_path / "out", plan)
+    with monkeypatch.context() as patched:
+        patched.setattr(objective, "score", full)
+        with pytest.raises(UserError, match="No space left"):
+            workers.work(tmp_path / "out", plan)
+    board = study.Board(tmp_path / "out", plan)
+    assert board.finished() == []
+    again = taken(board)
+    assert again.user_attrs["instead_of"] == 0
+
+
+def test_a_journal_that_cannot_grow_is_one_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    board = opened(path, tmp_path / "out")
+    trial = taken(board)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)  # with which Optuna ends an entry
+        with pytest.raises(files.Unwritable, match=r"out: cannot be written \(No space left on device\)"):
+            told(board, trial, 0.5)
+
+
+def test_what_kills_every_worker_is_given_up(path: Path, tmp_path: Path) -> None:
+    """As a network that is too large for the memory: the system ends the process, and nothing can be told."""
+    first = None
+    for turn in range(study._DEATHS):
+        board = opened(path, tmp_path / "out")
+        trial = taken(board)
+        first = first or trial.params
+        assert trial.params == first
+        assert len(board.lost()) == turn
+        board.leave()
+    board = opened(path, tmp_path / "out")
+    other = taken(board)
+    assert other.params != first
+    assert len(board.finished()) == 1
+    told(board, other, 0.4)
+    found = results.write(tmp_path / "out", planned(path))
+    assert found["trials"] == {"all": 4, "done": 1, "failed": 1, "lost": 4, "running": 0}
+    with (tmp_path / "out" / "trials.csv").open(encoding="utf-8") as stream:
+        rows = [(row["state"], row["note"]) for row in csv.DictReader(stream)]
+    assert rows[4] == ("failed", "5 workers died of it (out of memory?)")
+    assert rows[3] == ("lost", "instead of 2, whose worker died")
 
 
 def test_a_search_from_its_file_to_the_best_experiment(path: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,9 +73,42 @@ def test_pictures_become_what_a_network_sees_in_prediction() -> None:
     assert float(timing._tensor(picture.astype(np.float32), None).max()) == 255.0
 
 
+FRAMES = """
+[align]
+name = "centre"
+size = 64
+[input]
+name = "frames"
+sampling = "AF"
+size = 40
+[model]
+patch = "auto"
+dim = 8
+depth = 1
+head_width = 8
+"""
+
+
+def test_a_network_is_built_for_what_the_recipe_crops(tmp_path: Path) -> None:
+    def row(crop: int) -> dict[str, Any]:
+        path = tmp_path / "vit.toml"
+        path.write_text(f'name = "vit"{FRAMES}name = "vit"\n[recipe]\ncrop = {crop}\n', encoding="utf-8")
+        found: dict[str, Any] = timing.run([path], timing.Asked(rounds=1, threads=1))["rows"][0]
+        return found
+
+    cropped, whole = row(24), row(0)
+    assert (cropped["input"], whole["input"]) == ({"frame": [3, 24, 24]}, {"frame": [3, 40, 40]})
+    # 8 x 8 patches of 5 and of 3 px
+    assert whole["parameters"] - cropped["parameters"] == 8 * 3 * (25 - 9)
+
+
 def test_a_machine_without_the_device_and_a_model_without_a_network_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="want a device that torch can use here"):
         timing.run([written(tmp_path, "a")], timing.Asked(devices=("nowhere",), rounds=1))
+    with pytest.raises(UserError, match=r"got 'meta'.*cpu, cuda, mps alone"):
+        timing.run([written(tmp_path, "a")], timing.Asked(devices=("meta",), rounds=1))
+    with pytest.raises(UserError, match="got 'cuda:99'"):
+        timing.run([written(tmp_path, "a")], timing.Asked(devices=("cuda:99",), rounds=1))
     with pytest.raises(UserError, match="which its training makes"):
         timing.run([written(tmp_path, "b", "flow_svm")], timing.Asked(rounds=1))
     with pytest.raises(UserError, match="at least one round"):

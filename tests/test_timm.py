@@ -1,6 +1,7 @@
 """The guarded import of timm, and pretrained weights: found and fitted, or refused in one line."""
 
 import hashlib
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,34 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_file(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"x{suffix}").write_bytes(b"no weights")
     refused(tmp_path / f"x{suffix}", "convnext: want a file of weights alone, got")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damage_anywhere_in_a_file_is_one_line(saved: Any, tmp_path: Path) -> None:
+    """torch's reader and timm's filters end in IndexError, TypeError, struct.error and others."""
+    rng, path = random.Random(0), tmp_path / "x.pth"
+    torch.save(saved[0], path)
+    whole = path.read_bytes()
+    for turn in range(60):
+        damaged = bytearray(whole[: rng.randrange(len(whole))] if turn % 2 else b"\x80\x02" + rng.randbytes(40))
+        path.write_bytes(damaged)
+        with pytest.raises(UserError) as error:
+            started(made(), path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["~nobody-of-that-name/x.pth", "x" * 5000, "a\0b"])
+def test_what_can_be_no_path_is_no_file(source: str) -> None:
+    refused(source, "want a file of weights, got .*, which is none")
+
+
+def test_codes_of_a_quantised_file_are_not_taken_for_weights(saved: Any, tmp_path: Path) -> None:
+    key = "stages.0.blocks.0.mlp.fc1.weight"
+    codes = {**saved[0], key: (100 * saved[0][key]).round().to(torch.int8)}
+    save_file(codes, tmp_path / "int8.safetensors")
+    refused(tmp_path / "int8.safetensors", rf"{key}: want \(16, 4\) float32, got \(16, 4\) int8")
+    save_file({name: value.half() for name, value in saved[0].items()}, tmp_path / "half.safetensors")
+    assert started(made(), tmp_path / "half.safetensors")
 
 
 def test_a_file_that_would_run_code(tmp_path: Path) -> None:

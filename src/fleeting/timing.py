@@ -107,19 +107,21 @@ def _entries(paths: Sequence[Path], asked: Asked, folder: Path, progress: Progre
         progress("reading", done, len(variants))
         experiment = config.read(path, [*asked.changes, *([change] if change else [])])
         views, before_ms = _views(experiment, clip, folder / f"cache{done}")
-        network = _network(experiment, views)
+        shapes = _shapes(experiment, views)
+        network = _network(experiment, shapes)
         for device in asked.devices:
+            decide = _decider(experiment, network, views, device)
             told = {
                 "name": experiment.name,
                 "file": str(path),
                 "model": experiment.model.name,
                 "change": change,
                 "device": _device(device),
-                "input": {name: list(array.shape) for name, array in views[0].x.items()},
+                "input": {name: list(shape) for name, shape in shapes.items()},
                 "parameters": sum(one.numel() for one in network.parameters()),
                 "before_ms": before_ms,
             }
-            yield _Entry(told, _decider(experiment, network, views, device), len(views), [])
+            yield _Entry(told, decide, len(views), [])
     progress("reading", len(variants), len(variants))
 
 
@@ -162,9 +164,14 @@ def _cache(folder: Path) -> Iterator[None]:
             os.environ["FLEETING_CACHE"] = before
 
 
-def _network(experiment: Experiment, views: Sequence[View]) -> nn.Module:
+def _shapes(experiment: Experiment, views: Sequence[View]) -> dict[str, tuple[int, ...]]:
+    """Of what the network sees: the pictures as the recipe crops them."""
+    side = config.recipe(experiment).crop
+    return {name: tuple(_tensor(array, side).shape[1:]) for name, array in views[0].x.items()}
+
+
+def _network(experiment: Experiment, shapes: dict[str, tuple[int, ...]]) -> nn.Module:
     model = plugins.load("models", experiment.model.name)
-    shapes = {name: array.shape for name, array in views[0].x.items()}
     count = len(stages.classes(experiment))
     network: nn.Module = model.build(shapes, count, config.options("models", experiment.model))
     if not any(True for _ in network.parameters()):
@@ -192,7 +199,16 @@ def _decider(experiment: Experiment, network: nn.Module, views: Sequence[View], 
     from fleeting import training
 
     recipe = config.recipe(experiment)
+    waits = {
+        "cpu": lambda: None,
+        # the call returns before the work is done
+        "cuda": lambda: torch.cuda.synchronize(device),
+        "mps": torch.mps.synchronize,
+    }
     try:
+        kind = torch.device(device).type
+        if kind not in waits:
+            raise RuntimeError(f"how to wait for it is known of {', '.join(waits)} alone")
         here = copy.deepcopy(network).to(device)
         batches = [{name: _tensor(array, recipe.crop).to(device) for name, array in view.x.items()} for view in views]
     except (RuntimeError, AssertionError) as error:
@@ -200,13 +216,11 @@ def _decider(experiment: Experiment, network: nn.Module, views: Sequence[View], 
         raise UserError(
             f"want a device that torch can use here, got {device!r} ({why}); choose --device cpu"
         ) from error
-    kind = torch.device(device).type
 
     def decide(view: int) -> None:
         with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=recipe.amp == "bf16"):
             training.probabilities(here, here(**batches[view]))
-        if kind == "cuda":
-            torch.cuda.synchronize(device)  # the call returns before the work is done
+        waits[kind]()
 
     return decide
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ _FREE = ("spotting", "face", "apex", "align", "flow")
 _WATCHABLE = 25  # frames a second, below which a picture jerks and above which an expression is over too soon
 _NO_RATE = 25.0
 _TORN = 0.02
+_MOST, _SLOWEST, _QUICKEST = 1000.0, 1000.0, 0.01
+"""Of the factor, and of how many times slower it plays: beyond them is no motion and no video."""
 
 Magnify = Callable[[Array], Array]
 """Flow (2, h, w) px -> the magnified flow."""
@@ -68,19 +71,18 @@ def clip(name: str, out: Path, wanted: Wanted = Wanted(), progress: Progress = q
         over.
 
     Raises:
-        UserError: no such clip, face or moment; published flow, which has no frames; a model without a magnifier; the
-            files cannot be written.
+        UserError: no such clip, face or moment; published flow, which has no frames; a model without a magnifier; a
+            factor or a slowness that makes no video; the files would take the place of the recording, or cannot be
+            written.
     """
-    if out.suffix.lower() != ".mp4":
-        raise UserError(f"{out}: want a video ending in .mp4, got {out.suffix or 'no ending'}; rename it")
-    if not 0 < wanted.factor < np.inf:
-        raise UserError(f"want a factor above 0, got {wanted.factor}; 1 leaves motion as it is")
+    _check(out, wanted)
     experiment, learned, notices = _opened(wanted)
     ways = _ways(wanted, learned)
     datasets = () if Path(name).exists() else experiment.datasets if wanted.model else finding.loaders(name)
     (found,), _ = finding.find(datasets, [name], wanted.fps)
     if found.frames is None:
         raise UserError(f"{found.key}: want frames to move, got published flow without any; give a recording")
+    _apart(found, out)
     stages, moments = Stages(experiment), list[dict[str, Any]]()
     with seeing.look(experiment, found, progress) as seen:
         for one in seen:
@@ -106,6 +108,35 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {moment['video']}, {moment['picture']}"
 
 
+# --- what is refused
+
+
+def _check(out: Path, wanted: Wanted) -> None:
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"{out}: want a video ending in .mp4, got {out.suffix or 'no ending'}; rename it")
+    for path in (out, out.with_suffix(".png")):
+        if path.is_dir():
+            raise UserError(f"{path}: want a file to write, got a folder; choose another --out")
+    if not 0 < wanted.factor <= _MOST:
+        raise UserError(f"want a factor above 0 and up to {_MOST:g}, got {wanted.factor}; 1 leaves motion as it is")
+    if wanted.slow is not None and not _QUICKEST <= wanted.slow <= _SLOWEST:
+        raise UserError(f"want slow from {_QUICKEST:g} to {_SLOWEST:g}, got {wanted.slow}; 1 is as fast as it was")
+
+
+def _apart(clip: Clip, out: Path) -> None:
+    """What is written must not take the place of the recording, nor lie among its frames."""
+    folder, source = out.parent.resolve(), clip.frames
+    if isinstance(source, Path) and source.is_file():
+        recording = source.resolve()
+        of_a_moment = re.fullmatch(rf"{re.escape(out.stem)}(_\d+)?", recording.stem)
+        if recording.parent == folder and recording.suffix.lower() == ".mp4" and of_a_moment:
+            raise UserError(f"{out}: want to keep the recording, got a video of its name; choose another --out")
+        return
+    folders = {source} if isinstance(source, Path) else {path.parent for path in source or ()}
+    if folder in {path.resolve() for path in folders}:
+        raise UserError(f"{out}: want to keep the frames apart, got a video among them; choose another --out")
+
+
 # --- ways
 
 
@@ -121,11 +152,17 @@ def _opened(wanted: Wanted) -> tuple[Experiment, Magnify | None, list[str]]:
     experiment = config.resolve(tables, str(wanted.model / "model.toml"))
     if not plugins.load("spotting", experiment.spotting.name).LOOKS:  # serves what a corpus annotates not
         experiment = config.resolve(config.plain(experiment) | {"spotting": {"name": "flow_peak"}}, "magnify")
-    least, most = getattr(getattr(network, "options", None), "factors", (0.0, np.inf))
-    beyond = f"the model learned factors of {least:g} to {most:g}, got {wanted.factor:g}"
-    notices = [] if least <= wanted.factor <= most else [beyond]
     shape = tuple(header["shapes"].get("flow", ()))
-    return experiment, _learned(network, shape, wanted.factor, wanted.model), notices
+    learned = _learned(network, shape, wanted.factor, wanted.model)
+    return experiment, learned, list(_beyond(network.options, wanted.factor))
+
+
+def _beyond(options: Any, factor: float) -> Iterator[str]:
+    """Without a search a magnifier learned one factor."""
+    least, most = options.factors if options.search != "none" else (options.factor, options.factor)
+    if not least <= factor <= most:
+        span = f"factors of {least:g} to {most:g}" if least < most else f"a factor of {least:g}"
+        yield f"the model learned {span}, got {factor:g}"
 
 
 def _learned(network: Any, shape: tuple[int, ...], factor: float, folder: Path) -> Magnify:

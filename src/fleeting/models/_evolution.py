@@ -54,7 +54,10 @@ class Space(NamedTuple):
 
     def _factor(self, rng: np.random.Generator) -> float:
         # two digits are more than one fitness can tell apart, and a person can read them
-        return self.standing.factor if self.factors is None else round(float(rng.uniform(*self.factors)), 2)
+        if self.factors is None:
+            return self.standing.factor
+        least, most = self.factors
+        return min(max(round(float(rng.uniform(least, most)), 2), least), most)  # a bound may have more digits
 
 
 class Budget(NamedTuple):

@@ -19,7 +19,8 @@ from fleeting.errors import UserError
 from fleeting.models import _timm
 from fleeting.training import Recipe
 
-Three = tuple[float, float, float]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Three = tuple[_Finite, _Finite, _Finite]
 Some = Annotated[int, Field(ge=1)]
 Spread = tuple[
     Annotated[float, Field(gt=0, allow_inf_nan=False)],

@@ -1,6 +1,7 @@
 """AMMSM's training in three phases (section III-C).
 
 1. The network adapts to many configurations: each batch has sparsity ratios and a magnification factor of its own.
+   MESA's mean network, which it is held to, decides under the standing ones.
 2. A search finds the configuration with the least classification loss on inner subjects, which the first phase did
    not train on; the test part is never seen. The other kind of search stands beside it with the same budget.
 3. Fine-tuning under that configuration, on all of the training part.
@@ -31,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fleeting import files, training
+from fleeting import files, samples, training
 from fleeting.errors import UserError
 from fleeting.models import _evolution
 from fleeting.models._evolution import Budget, Configuration, Space, Trial
@@ -77,6 +78,7 @@ def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recip
     if configured.options.search == "none" or not (space.ratios or space.factors):
         return training.fit(network, train, valid, recipe, context)
     rest, inner = (train, valid) if valid is not None else _split(train, recipe, context)
+    inner = samples.tested(inner)
     store, first, last = _Scratch(context.scratch), *_recipes(recipe, configured.options.fine_tuning)
     network.to(context.device)
     with _span(configured, 0, first.epochs / recipe.epochs):
@@ -194,7 +196,8 @@ class _Scratch:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, network: nn.Module, context: Context) -> None:
         """The weights after the first phase, and what was logged."""
@@ -213,7 +216,7 @@ class _Scratch:
                 log = json.loads((stored.metadata() or {})["log"])
                 names = stored.keys()
                 network.load_state_dict({name: stored.get_tensor(name) for name in names})
-        except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+        except (SafetensorError, RuntimeError, KeyError, OSError, ValueError, UserError) as error:
             why = str(error).partition("\n")[0]
             raise UserError(
                 f"{self.folder}: want what this task left, got another's ({why}); delete the folder"
@@ -229,14 +232,29 @@ class _Scratch:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else [head]
         whole = [line for line in lines if line.endswith("\n")]
         files.write_text(path, "".join(whole or [head]))
-        rows = [[float(value) for value in line.split(",")] for line in whole[1:]]
-        return {Configuration(tuple(ratios), factor): loss for loss, factor, *ratios in rows}
+        try:
+            rows = [[float(value) for value in line.split(",")] for line in whole[1:]]
+            return {Configuration(tuple(ratios), factor): loss for loss, factor, *ratios in rows}
+        except ValueError as error:
+            raise UserError(f"{path}: want loss, factor and ratios, got another line ({error}); delete it") from error
 
     def add(self, one: Configuration, loss: float) -> None:
         if self.folder is not None:
-            with (self.folder / _TRACE).open("a", encoding="utf-8", newline="\n") as stream:
+            path = self.folder / _TRACE
+            with _writing(path), path.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(",".join(map(repr, (loss, one.factor, *one.sparsity))) + "\n")
 
     def clear(self) -> None:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A full disk, or a folder without permission, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise files.Unwritable(
+            f"{path}: cannot be written ({error.strerror or error}); free some space, then run the same command again"
+        ) from error

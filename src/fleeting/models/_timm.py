@@ -7,7 +7,7 @@ and cannot be had is an error, so that no network starts at random unasked.
 from __future__ import annotations
 
 import hashlib
-import pickle
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -17,7 +17,6 @@ from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, Field, model_validator
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -137,7 +136,7 @@ def start(
     wanted = {key: tensor for key, tensor in own.items() if not _matches(key, fresh)}
     given = {key: tensor for key, tensor in found.items() if not _matches(key, fresh)}
     fitted = {key: _fitted(tensor, wanted[key]) for key, tensor in given.items() if key in wanted}
-    wrong = sorted(wanted.keys() ^ given.keys()) + [key for key in fitted if fitted[key].shape != wanted[key].shape]
+    wrong = sorted(wanted.keys() ^ given.keys()) + [key for key in fitted if not _alike(fitted[key], wanted[key])]
     if wrong:
         raise UserError(_misfit(name, architecture, path, wrong, wanted, given))
     network.load_state_dict(fitted, strict=False)
@@ -152,6 +151,11 @@ def start(
 def _told(source: str, count: int, random: list[str], turned: list[str]) -> tuple[str, ...]:
     told = [f"{count} tensors start from {source}, {len(random)} at random: {_few(random)}."]
     return (*told, *(f"{key} was made for another number of channels from the mean of its three." for key in turned))
+
+
+def _alike(tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether one can stand for the other; whole numbers for others are codes of a quantised file, no weights."""
+    return tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point()
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:
@@ -179,7 +183,7 @@ def _misfit(
     given: Mapping[str, Tensor],
 ) -> str:
     key = wrong[0]
-    sizes = [str(tuple(tensors[key].shape)) if key in tensors else "none" for tensors in (wanted, given)]
+    sizes = [_size(tensors.get(key)) for tensors in (wanted, given)]
     return (
         f"{name}: want the weights of {architecture} that fit these options, got {path}, which differs in {len(wrong)} "
         f"tensors ({_few(wrong)}; {key}: want {sizes[0]}, got {sizes[1]}); give another file, options of that size, or "
@@ -187,13 +191,18 @@ def _misfit(
     )
 
 
+def _size(tensor: Tensor | None) -> str:
+    return "none" if tensor is None else f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
 def _path(architecture: str, source: str, name: str) -> Path:
     """The file, downloaded if the hub has it."""
     if source != "hub" and not source.startswith("hub:"):
-        path = Path(source).expanduser()
-        if not path.is_file():
+        # os.path leaves what names no user as it is, and takes what cannot be a path for no file
+        path = os.path.expanduser(source)  # noqa: PTH111
+        if not os.path.isfile(path):  # noqa: PTH113
             raise UserError(f"{name}: want a file of weights, got {source}, which is none; give its path, or 'hub'")
-        return path
+        return Path(path)
     repository = _repository(architecture, source, name)
     import huggingface_hub
 
@@ -233,7 +242,7 @@ def _tensors(path: Path, name: str) -> dict[str, Tensor]:
     """Names and tensors of a file; nothing in it is run."""
     try:
         found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file ends torch's reader in a dozen ways, IndexError and struct.error too
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: want a file of weights alone, got {path} ({reason}); save its state_dict") from error
     while isinstance(found, Mapping) and any(key in found for key in _WRAPPERS):
@@ -241,13 +250,17 @@ def _tensors(path: Path, name: str) -> dict[str, Tensor]:
     named = isinstance(found, Mapping) and found and all(isinstance(key, str) for key in found)
     if not named or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{name}: want a file of named tensors, got {path}; save the network's state_dict")
-    odd = [key for key, value in found.items() if value.layout is not torch.strided or value.is_complex()]
+    odd = [key for key, value in found.items() if not _plain(value)]
     odd += [key for key, value in found.items() if key not in odd and not bool(value.isfinite().all())]
     if odd:
         raise UserError(
             f"{name}: want dense, real and finite weights, got others in {path} ({_few(odd)}); save them anew"
         )
     return dict(found)
+
+
+def _plain(value: Tensor) -> bool:
+    return value.layout is torch.strided and not value.is_complex() and not value.is_quantized
 
 
 def _unwrapped(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -270,7 +283,9 @@ def _converted(found: dict[str, Tensor], network: nn.Module, architecture: str, 
             reference = create(architecture)
     try:
         return cast(dict[str, Tensor], filter_(found, reference))
-    except (KeyError, RuntimeError, AttributeError) as error:
+    except Exception as error:  # timm's filters take names and shapes for granted
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"want weights of {architecture}, got {path}, whose tensors have other names ({error}); give another file"
+            f"want weights of {architecture}, got {path}, whose tensors have other names or shapes ({reason}); give "
+            "another file"
         ) from error

@@ -12,8 +12,8 @@ Glossary (paper's words -> here)
 * B batch, S side of the flow, K classes.
 
 The stages, the stem and the steps between stages are VSSD-T's, whose depths and widths are the paper's: batch norm sits
-in the stem and between the stages only, and sees whole maps, so no mask moves its statistics; inside of the blocks are
-layer norms, a place at a time.
+in the stem and between the stages only and sees whole maps, dropped windows with the features they kept; inside of the
+blocks are layer norms, a place at a time. In the first phase its statistics are those of many configurations.
 
 Without an onset picture (``spatial = "none"``) there is no spatial stream and nothing is fused at the end of stage 2;
 all else is the same.
@@ -209,7 +209,8 @@ PAPER = Paper(
         "The Transformer of Table III is not described: the same network with attention in place of every SSD layer "
         "(mixer = 'attention'), over all places of a map.",
         "Mixup has no alpha: .8, that of VSSD's recipe (its config.py), which decays no weight of A and D: here all "
-        "are alike. MESA has no weight: 1, from the end of the first quarter of either phase, see recipe.mesa.",
+        "are alike. MESA has no weight: 1, from the end of the first quarter of either phase, see recipe.mesa; its mean "
+        "network has ratios of .5 and a factor of 2.5 in the first phase.",
         "How flow is scaled is not said: pixels (flow).",
     ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleeting import runs, scoring
+from fleeting import repeats, runs, scoring
 from fleeting.errors import UserError
 from fleeting.report.blocks import Block, Cell, Heading, Table, Text
 from fleeting.report.drawing import signed
@@ -65,8 +65,11 @@ def _pair(first: Reading, other: Reading, pair: Mapping[str, Any], found: Mappin
 def repeated(readings: Sequence[Reading]) -> list[Block]:
     """How the difference to the first run is distributed over seeds that draw another test part each; else nothing."""
     found = [(other, one) for other in readings[1:] for one in _over_splits(readings[0], other)]
+    paired = {other.label for other, _ in found}
+    apart = [_apart(readings[0], other) for other in readings[1:] if other.label not in paired]
+    notes = [block for block in apart if block]
     if not found:
-        return []
+        return notes
     words = (
         "Each seed draws the clips that are tested anew, so that a difference has a distribution: paired by seed, for "
         "one split is one accident. Splits share most of their clips, which the plain t-test does not know; the "
@@ -80,6 +83,7 @@ def repeated(readings: Sequence[Reading]) -> list[Block]:
         Text(words),
         differences("splits", [_splits(readings[0], other, one) for other, one in found], _CAPTION),
         Table(caption, head, rows, "cards", (1,)),
+        *notes,
     ]
 
 
@@ -98,6 +102,18 @@ def _over_splits(first: Reading, other: Reading) -> list[dict[str, Any]]:
     both = set(places[0]) & set(places[1])
     kept = [table[[place in both for place in listed]] for table, listed in zip(tables, places, strict=True)]
     return scoring.repeated([first.run, other.run], kept, "uf1") if both else []
+
+
+def _apart(first: Reading, other: Reading) -> Text | None:
+    """That two runs over random splits did not draw the same ones, which nobody would miss."""
+    if first.run.classes != other.run.classes or not all(repeats.drawn(one.run.folds) for one in (first, other)):
+        return None
+    return Text(
+        f"{other.label} and {first.label} both draw their test parts, but there are no two seeds in which they tested "
+        "the same clips, so nothing is paired split by split. One clip that only one of them has is enough for that: "
+        "fleeting doctor RUN names those that were dropped.",
+        "note",
+    )
 
 
 def _splits(first: Reading, other: Reading, found: Mapping[str, Any]) -> Splits:

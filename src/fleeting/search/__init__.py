@@ -7,7 +7,8 @@ are never touched; the experiment's own folds stay as they are. Where an experim
 test parts hold clips that the search has seen: the result says how many, and only the searched fold is untouched.
 
 A search is a folder. Many processes work on it at once; one that is killed costs nothing but the epochs of the network
-that it was training: its trial is noted as lost, and another worker takes it over where it stopped.
+that it was training: its trial is noted as lost, and another worker takes it over where it stopped. Values of which
+five workers have died in a row, as of too little memory, count as failed. A full disk ends a worker and fails no trial.
 
 ======================= ==========================================================================================
 ``search.toml``         what is searched; another search in the same folder is refused
@@ -58,6 +59,7 @@ def run(
         UserError: Optuna is missing, bad input, another search in `out`, every trial failed, every worker died.
     """
     study.optuna()
+    study.check(out)  # before the clips are prepared, which may take hours
     tables = config.tables(path, changes)
     searched = spaces.read(tables, str(path))
     resolved = spaces.checked(tables, searched, str(path))

@@ -85,14 +85,16 @@ def _write_table(path: Path, plan: Plan, trials: list[Any]) -> None:
 
 
 def _state(trial: Any) -> str:
-    lost = trial.state.name == "FAIL" and "error" not in trial.user_attrs
+    lost = trial.state.name == "FAIL" and not study.failure(trial)
     return "lost" if lost else {"COMPLETE": "done", "FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 
 def _note(trial: Any) -> str:
+    if trial.state.name == "FAIL" and study.failure(trial):
+        return study.failure(trial)
     if "instead_of" in trial.user_attrs:
         return f"instead of {trial.user_attrs['instead_of']}, whose worker died"
-    return str(trial.user_attrs.get("error", ""))
+    return ""
 
 
 def _importances(board: study.Board) -> dict[str, float]:

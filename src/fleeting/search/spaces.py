@@ -65,7 +65,11 @@ class Choices(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _once(self) -> Choices:
-        if len({json.dumps(value) for value in self.choices}) < len(self.choices):
+        try:
+            told = {json.dumps(value) for value in self.choices}
+        except TypeError:  # a date
+            raise ValueError("numbers, words, true and false, or lists of them") from None
+        if len(told) < len(self.choices):
             raise ValueError("each choice once")
         return self
 

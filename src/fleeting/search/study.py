@@ -28,6 +28,7 @@ from fleeting.search.spaces import Choices, Space
 
 _NAME = "search"
 _HOPELESS = 3  # trials that fail before any succeeds
+_DEATHS = 5  # of workers, until their trial counts as failed: what eats all the memory would end every one of them
 
 
 def optuna() -> Any:
@@ -46,26 +47,45 @@ def optuna() -> Any:
     return package
 
 
+def check(folder: Path) -> None:
+    """Refuses a folder in which there can be no search.
+
+    Raises:
+        UserError: it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: want a folder for the search, got a file; choose another --out")
+    searched = (folder / "search.toml").is_file()
+    if folder.exists() and not searched and any(item.name != "study.lock" for item in folder.iterdir()):
+        raise UserError(
+            f"{folder}: want a new folder or a search, got a folder with other things; choose another --out"
+        )
+
+
 def begin(folder: Path, plan: Plan) -> None:
     """Makes the folder of a search, or opens it to go on.
 
     Raises:
         UserError: it holds another search or something else, or cannot be written.
     """
+    check(folder)
     path = folder / "search.toml"
-    if folder.exists() and not path.is_file() and any(item.name != "study.lock" for item in folder.iterdir()):
-        raise UserError(
-            f"{folder}: want a new folder or a search, got a folder with other things; choose another --out"
-        )
     with files.locked(folder / "study.lock"):
         if not path.is_file():
             told = {"digest": plan.digest, "fold": plan.fold, "seed": plan.seed, "search": plan.searched.plain()}
             files.write_text(path, tomli_w.dumps({**told, "tables": _without_none(plan.tables)}))
-        elif tomllib.loads(path.read_text(encoding="utf-8")).get("digest") != plan.digest:
+        elif _digest(path) != plan.digest:
             raise UserError(
                 f"{folder}: want the same experiment and spaces to go on with this search, got others; choose another "
                 "--out, or delete the folder"
             )
+
+
+def failure(trial: Any) -> str:
+    """Why a trial that is no longer worked on has no score and is not tried again; "" if its worker died."""
+    if "error" in trial.user_attrs:
+        return str(trial.user_attrs["error"])
+    return f"{_DEATHS} workers died of it (out of memory?)" if _deaths(trial) >= _DEATHS else ""
 
 
 class Board:
@@ -74,6 +94,9 @@ class Board:
     Args:
         folder: of the search.
         plan: what is searched.
+
+    Raises:
+        UserError: the journal is damaged, or cannot be written.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -81,17 +104,30 @@ class Board:
         self.alive: FileLock | None = None
         backend = self.package.storages.journal.JournalFileBackend
         with self.writing():
-            storage = self.package.storages.JournalStorage(backend(str(folder / "study.journal"), lock_obj=_Held()))
-            self.study = self.package.create_study(
-                study_name=_NAME, storage=storage, direction="maximize", load_if_exists=True
-            )
+            path = str(folder / "study.journal")
+            try:
+                storage = self.package.storages.JournalStorage(backend(path, lock_obj=_Held()))
+                self.study = self.package.create_study(
+                    study_name=_NAME, storage=storage, direction="maximize", load_if_exists=True
+                )
+            except (ValueError, LookupError, TypeError) as error:
+                raise UserError(
+                    f"{path}: want the journal of a search, got a damaged one ({type(error).__name__}: {error}); put a "
+                    "copy of it back, or delete the folder"
+                ) from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Around all that reads and then writes: no other process writes meanwhile."""
         with files.locked(self.folder / "study.lock"):
-            _mend(self.folder / "study.journal")
-            yield
+            try:
+                _mend(self.folder / "study.journal")
+                yield
+            except OSError as error:
+                raise files.Unwritable(
+                    f"{self.folder}: cannot be written ({error.strerror or error}); free some space, then run the same "
+                    "command again"
+                ) from error
 
     def take(self) -> Any:
         """The next trial; None if the study is complete, False if others work on all that is left. Inside `writing`."""
@@ -131,25 +167,25 @@ class Board:
 
     def finished(self) -> list[Any]:
         """Trials with a score, and those that failed by themselves; not those whose worker died."""
-        return self._of("COMPLETE") + [trial for trial in self._of("FAIL") if "error" in trial.user_attrs]
+        return self._of("COMPLETE") + [trial for trial in self._of("FAIL") if failure(trial)]
 
     def lost(self) -> list[Any]:
-        """Trials whose worker died."""
-        return [trial for trial in self._of("FAIL") if "error" not in trial.user_attrs]
+        """Trials whose worker died, and that were asked for again."""
+        return [trial for trial in self._of("FAIL") if not failure(trial)]
 
     def hopeless(self) -> str:
         """Why the first trials failed, if none of them has a score; else ""."""
         done = self.finished()
         if len(done) < _HOPELESS or self._of("COMPLETE"):
             return ""
-        return str(done[0].user_attrs["error"])
+        return failure(done[0])
 
     def _of(self, state: str) -> list[Any]:
         wanted = (self.package.trial.TrialState[state],)
         return list(self.study.get_trials(deepcopy=False, states=wanted))
 
     def _take_over(self) -> None:
-        """Running trials that nobody works on are noted as lost, and their values asked for again."""
+        """Running trials that nobody works on are noted as lost, and their values asked for again, but not for ever."""
         for trial in self._of("RUNNING"):
             lock = self._lock(trial.number)
             try:
@@ -157,8 +193,9 @@ class Board:
             except Timeout:
                 continue
             # asked for before it is given up: between the two it is there twice, not lost
-            if set(trial.params) == set(self.plan.searched.spaces):
-                self.study.enqueue_trial(trial.params, user_attrs={"instead_of": trial.number})
+            if set(trial.params) == set(self.plan.searched.spaces) and _deaths(trial) < _DEATHS:
+                told = {"instead_of": trial.number, "deaths": _deaths(trial)}
+                self.study.enqueue_trial(trial.params, user_attrs=told)
             self.study.tell(trial.number, state=self.package.trial.TrialState.FAIL)
             lock.release()
 
@@ -182,6 +219,22 @@ def values(plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted name -> value of a trial: choices are stored as JSON, since Optuna takes no lists."""
     spaces = plan.searched.spaces
     return {name: json.loads(value) if isinstance(spaces[name], Choices) else value for name, value in params.items()}
+
+
+def _deaths(trial: Any) -> int:
+    """How many workers have died of these values, that of this trial among them."""
+    return int(trial.user_attrs.get("deaths", 0)) + 1
+
+
+def _digest(path: Path) -> Any:
+    """Of what is searched in a folder."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")).get("digest")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: want what is searched here, got a damaged file ({error}); choose another --out, or delete the "
+            "folder"
+        ) from error
 
 
 class _Held:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fleeting import engine
+from fleeting import engine, files
 from fleeting.errors import UserError
 from fleeting.search import objective, study
 from fleeting.search.objective import Plan
@@ -30,7 +30,10 @@ def run(folder: Path, plan: Plan, jobs: int, progress: Progress) -> None:
         _spread(folder, plan, jobs, progress)
     why = study.Board(folder, plan).hopeless()
     if why:
-        raise UserError(f"want trials that can be trained, got none in the first ones: {why}")
+        raise UserError(
+            f"want trials that can be trained, got none in the first ones: {why}; then choose another --out, or delete "
+            f"{folder}"
+        )
 
 
 def work(folder: Path, plan: Plan, progress: Progress = quiet) -> None:
@@ -55,6 +58,8 @@ def _one(board: study.Board, trial: Any) -> None:
     value, error = None, ""
     try:
         value = objective.score(board.plan, study.values(board.plan, trial.params), board.folder / "trials")
+    except files.Unwritable:  # a full disk is no fault of the values: the trial is lost, and asked for again
+        raise
     except UserError as failure:
         error = str(failure)
     if value is not None and value != value:
@@ -88,4 +93,7 @@ def _spread(folder: Path, plan: Plan, jobs: int, progress: Progress) -> None:
 
 def _worker(folder: Path, plan: Plan) -> None:
     engine.start_worker()
-    work(folder, plan)
+    try:
+        work(folder, plan)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from error
