@@ -16,7 +16,7 @@ import pytest
 
 from fleeting import config, deciding, engine, experiment, runs, samples, saving, scoring, training
 from fleeting.errors import UserError
-from fleeting.records import FoldTask
+from fleeting.records import Fold, FoldTask
 
 TABLES: dict[str, Any] = {
     "name": "small",
@@ -451,3 +451,34 @@ def test_a_network_is_built_for_what_it_sees(standin: Path, tmp_path: Path) -> N
     changed = {**CONVNEXT_TABLES, "recipe": {**CONVNEXT_TABLES["recipe"], "crop": 6}}
     with pytest.raises(UserError, match="convnext: want a picture of at least 8 x 8, got 6 x 6"):
         run(tmp_path / "run", standin, model=CONVNEXT, **changed)
+
+
+# --- clips that cannot be prepared
+
+
+def test_a_broken_clip_leaves_its_fold_and_moves_no_other_clip() -> None:
+    folds = [
+        Fold("one", train=("a", "b", "c"), valid=("d",), test={"x": ("e", "f"), "y": ("g",)}),
+        Fold("two", train=("a", "d", "e"), test={"x": ("b",)}),
+    ]
+    one, two = experiment.without(folds, {"c", "g"})
+    assert (one.train, one.valid, one.test) == (("a", "b"), ("d",), {"x": ("e", "f")})
+    assert two == folds[1]
+    assert [fold.name for fold in experiment.without(folds, {"b"})] == ["one"]  # nobody is left to test in the other
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"a", "b", "c"}, "fold one: want clips to train on"),
+        ({"d"}, "fold one: want clips to validate on"),
+        ({"b", "e", "f", "g"}, "want clips to test"),
+    ],
+)
+def test_a_fold_that_broken_clips_empty_ends_the_run(broken: set[str], words: str) -> None:
+    folds = [
+        Fold("one", train=("a", "b", "c"), valid=("d",), test={"x": ("e", "f"), "y": ("g",)}),
+        Fold("two", train=("a", "d", "e"), test={"x": ("b",)}),
+    ]
+    with pytest.raises(UserError, match=words):
+        experiment.without(folds, broken)

@@ -171,10 +171,10 @@ def model(drawn: Path) -> Path:
     return saved(drawn / "model")
 
 
-def saved(folder: Path, **changes: Any) -> Path:
+def saved(folder: Path, corpus: str = "simulated", **changes: Any) -> Path:
     options = {**ammsm.SMALL.model_dump(mode="json", exclude_none=True), "spatial": "none", **changes}
     experiment = config.resolve(
-        {"datasets": ["simulated"], "model": {"name": "ammsm", **options}, "input": {"name": "onset_flow", "size": 32}}
+        {"datasets": [corpus], "model": {"name": "ammsm", **options}, "input": {"name": "onset_flow", "size": 32}}
     )
     torch.manual_seed(0)
     network = ammsm.build({"flow": (2, 32, 32)}, 3, ammsm.Options(**options))
@@ -190,6 +190,11 @@ def test_a_saved_magnifier_stands_beside_the_plain_ways(tmp_path: Path, model: P
     assert "the model learned factors of 1 to 4, got 6" in found["notices"]
     frames, _ = read(tmp_path / "m.mp4")
     assert frames[0].shape[1] == 4 * ((frames[0].shape[1] - 24) // 4) + 24
+
+
+def test_a_saved_magnifier_serves_other_corpora(tmp_path: Path) -> None:
+    wanted = Wanted(factor=2, model=saved(tmp_path / "model", "casme2"), methods=("learned",))
+    assert magnify.clip("simulated/s01/c01", tmp_path / "m.mp4", wanted)["methods"] == ["learned"]
 
 
 def test_a_saved_magnifier_counts_pixels_of_the_picture(model: Path) -> None:

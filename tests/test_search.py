@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fleeting import config, experiment, files, metrics, runs, search
@@ -277,11 +276,14 @@ def test_a_file_in_the_place_of_the_folder_is_told_before_any_work(
         search.run(path, path)
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), files.Unwritable("x: No space left on device")]
+)
 def test_a_full_disk_ends_a_worker_and_fails_no_trial(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> float:
-        raise files.Unwritable("predictions.csv: cannot be written (No space left on device)")
+        raise error
 
     plan = planned(path)
     study.begin(tmp_path / "out", plan)
@@ -358,7 +360,16 @@ def test_equal_scores_keep_the_first_and_tell_nothing_of_importance(path: Path, 
         told(board, taken(board), value)
     found = results.write(tmp_path / "out", planned(path))
     assert found["best"]["number"] == 0
-    assert all(np.isfinite(share) for share in found["importances"].values())
+    assert found["importances"] == {}
+    assert "importances.svg" not in {Path(name).name for name in found["files"]}
+
+
+def test_one_score_among_failures_tells_nothing_of_importance(path: Path, tmp_path: Path) -> None:
+    board = opened(path, tmp_path / "out")
+    told(board, taken(board), 0.3)
+    for _ in range(3):
+        told(board, taken(board), None, "want a finite loss, got nan")
+    assert results.write(tmp_path / "out", planned(path))["importances"] == {}
 
 
 # --- killed

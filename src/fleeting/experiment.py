@@ -6,7 +6,7 @@ import platform
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cache as memoised
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,9 @@ def run(
     _opened.cache_clear()  # another run may have been in this folder before, in this process
     clips, labels, dropped = load(experiment, roots)
     packed, broken, notices = prepare(experiment, clips, progress, jobs)
+    drawn = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
+    folds = {seed: without(of_seed, broken) for seed, of_seed in drawn.items()}
     clips = [clip for clip in clips if clip.key not in broken]
-    folds = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
     todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
     words = classes(experiment)
     begins = fitting.begins(experiment, packed, len(words)) if runs.pending(out, todo) else ()
@@ -140,10 +141,43 @@ def split(experiment: Experiment, clips: Sequence[Clip], labels: Mapping[str, in
     return folds
 
 
+def without(folds: Sequence[Fold], broken: Container[str]) -> list[Fold]:
+    """Folds less the clips that could not be prepared, and less the folds that have nothing else to test.
+
+    They are taken out after the clips are dealt, so that a clip which fails under one preprocessing moves no other one:
+    two preprocessings are compared on the same split.
+
+    Raises:
+        UserError: nothing is left to train or validate on in a fold, or to test in any.
+    """
+
+    def left(keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(key for key in keys if key not in broken)
+
+    found = [
+        Fold(
+            name=fold.name,
+            train=left(fold.train),
+            test={part: kept for part, keys in fold.test.items() if (kept := left(keys))},
+            valid=left(fold.valid),
+        )
+        for fold in folds
+    ]
+    found = [fold for fold in found if fold.tested]
+    held = {fold.name for fold in folds if fold.valid}
+    for fold in found:
+        if not fold.train or (fold.name in held and not fold.valid):
+            side = "validate" if fold.train else "train"
+            raise UserError(f"fold {fold.name}: want clips to {side} on, got none that can be prepared; mend the clips")
+    if not found:
+        raise UserError("want clips to test, got none that can be prepared; mend the clips")
+    return found
+
+
 def examine(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> doctor.Report:
     """Who is in which part of the experiment's split, for every seed, before anything is prepared or trained.
 
-    Says what `split` would refuse: clips that turn out to be broken are still among them.
+    Says what `split` would refuse. Clips that turn out to be broken are still among them; `without` takes them out.
 
     Raises:
         UserError: a corpus is missing or broken, or the protocol cannot split its clips.

@@ -431,13 +431,13 @@ def vote(probs: Array, rule: str) -> Array:
             equally many votes the larger mean probability decides (it enters with a millionth of the weight).
 
     Returns:
-        (E, C), rows sum to 1.
+        (E, C), rows sum to 1; of a majority float64, since float32 has no room for the millionth.
     """
     mean = probs.mean(axis=1)
     if rule == "mean" or probs.shape[1] == 1:
         return np.asarray(mean)
     votes = np.eye(probs.shape[-1])[probs.argmax(-1)].mean(axis=1)
-    return np.asarray((votes + 1e-6 * mean) / (1 + 1e-6), dtype=probs.dtype)
+    return np.asarray((votes + 1e-6 * mean) / (1 + 1e-6))
 
 
 def _clip_row(clip: Clip, label: str) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def clip(name: str, out: Path, wanted: Wanted = Wanted(), progress: Progress = q
     _check(out, wanted)
     experiment, learned, notices = _opened(wanted)
     ways = _ways(wanted, learned)
-    datasets = () if Path(name).exists() else experiment.datasets if wanted.model else finding.loaders(name)
+    # also with a model: its magnifier serves other corpora than that of its training
+    datasets = () if Path(name).exists() else finding.loaders(name)
     (found,), _ = finding.find(datasets, [name], wanted.fps)
     if found.frames is None:
         raise UserError(f"{found.key}: want frames to move, got published flow without any; give a recording")

@@ -45,6 +45,7 @@ DEVIATIONS = (
     "classifier.",
     "Which 'layer configurations' were searched is not said: here the number of layers and their widths, hidden layers "
     "of the classifier (hidden), and how many of the first parts stay as they begin (frozen).",
+    "The alpha of the focal loss are not printed: here they are the weights by inverse frequency of the other loss.",
     "The learning rate is constant and nothing is augmented, since neither a schedule nor an augmentation is named.",
     "Patience is 3 to 5 without saying which for which network, the batch 16 to 32 at 384 and 4 to 16 at 224: 5 and 16 "
     "here (recipe.patience, recipe.batch).",

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from fleeting import files, samples, training
+from fleeting import files, training
 from fleeting.errors import UserError
 from fleeting.models import _evolution
 from fleeting.models._evolution import Budget, Configuration, Space, Trial
@@ -78,7 +78,6 @@ def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recip
     if configured.options.search == "none" or not (space.ratios or space.factors):
         return training.fit(network, train, valid, recipe, context)
     rest, inner = (train, valid) if valid is not None else _split(train, recipe, context)
-    inner = samples.tested(inner)
     store, first, last = _Scratch(context.scratch), *_recipes(recipe, configured.options.fine_tuning)
     network.to(context.device)
     with _span(configured, 0, first.epochs / recipe.epochs):
@@ -156,13 +155,13 @@ def _searched(
     """The best configuration of the chosen search; both are written down."""
     options: Options = network.options
     budget = Budget(options.population, options.generations, options.crossover, options.mutation)
-    known = store.trials()
+    known, decisive = store.trials(), _tested(inner)
     trials: list[Trial] = []
 
     def fitness(one: Configuration) -> float:
         if one not in known:
             network.sparsity, network.factor = one
-            known[one] = _loss(network, inner, recipe, context.device)
+            known[one] = _loss(network, decisive, recipe, context.device)
             store.add(one, known[one])
         return known[one]
 
@@ -171,6 +170,12 @@ def _searched(
     best = min((trial for trial in trials if trial.search == options.search), key=lambda trial: trial.loss)
     _write_down(trials, best, context)
     return best.configuration
+
+
+def _tested(inner: Samples) -> Samples:
+    """Without views that are for training only, as wherever something is tested."""
+    keep = ~inner.train_only[inner.rows]
+    return replace(inner, rows=inner.rows[keep], y=None if inner.y is None else inner.y[keep])
 
 
 def _loss(network: nn.Module, inner: Samples, recipe: Recipe, device: str) -> float:

@@ -209,8 +209,8 @@ PAPER = Paper(
         "The Transformer of Table III is not described: the same network with attention in place of every SSD layer "
         "(mixer = 'attention'), over all places of a map.",
         "Mixup has no alpha: .8, that of VSSD's recipe (its config.py), which decays no weight of A and D: here all "
-        "are alike. MESA has no weight: 1, from the end of the first quarter of either phase, see recipe.mesa; its mean "
-        "network has ratios of .5 and a factor of 2.5 in the first phase.",
+        "are alike. MESA has no weight: 1, from the end of the first quarter of either phase, see recipe.mesa; in "
+        "the first phase its mean network has ratios of .5 and a factor of 2.5.",
         "How flow is scaled is not said: pixels (flow).",
     ),
 )  # fmt: skip

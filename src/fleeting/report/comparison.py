@@ -67,7 +67,7 @@ def repeated(readings: Sequence[Reading]) -> list[Block]:
     found = [(other, one) for other in readings[1:] for one in _over_splits(readings[0], other)]
     paired = {other.label for other, _ in found}
     apart = [_apart(readings[0], other) for other in readings[1:] if other.label not in paired]
-    notes = [block for block in apart if block]
+    notes: list[Block] = [block for block in apart if block]
     if not found:
         return notes
     words = (

@@ -75,8 +75,8 @@ def _planned(
     """Loads and prepares the clips once, so that the workers find them, and chooses the fold."""
     clips, labels, _ = experiment.load(resolved)
     _, broken, _ = experiment.prepare(resolved, clips, progress, jobs)
-    kept = [clip for clip in clips if clip.key not in broken]
-    folds = {seed: experiment.split(resolved, kept, labels, seed) for seed in resolved.seeds}
+    drawn = {seed: experiment.split(resolved, clips, labels, seed) for seed in resolved.seeds}
+    folds = {seed: experiment.without(of_seed, broken) for seed, of_seed in drawn.items()}
     seed = resolved.seeds[0]
     fold = objective.chosen(folds[seed], searched.settings.fold)
     seen = {*fold.train}

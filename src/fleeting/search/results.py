@@ -33,7 +33,8 @@ def write(folder: Path, plan: Plan) -> dict[str, Any]:
         raise UserError(f"{folder}: want a trial with a score, got none yet; run the same command again")
     best = max(done, key=lambda trial: (trial.value, -trial.number))  # of equal ones the first
     found = study.values(plan, best.params)
-    importances = _importances(board)
+    # scores that are all the same, or one alone, have no variance to share out; Optuna then deals it out evenly
+    importances = _importances(board) if len({trial.value for trial in done}) > 1 else {}
     _write_best(folder / "best.toml", plan, best, found)
     _write_table(folder / "trials.csv", plan, trials)
     drawn = pictures.draw(folder, plan, done, importances)
@@ -104,7 +105,7 @@ def _importances(board: study.Board) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = board.package.importance.get_param_importances(board.study, evaluator=evaluator)
-    except (ValueError, RuntimeError):  # one trial, or scores that are all the same
+    except (ValueError, RuntimeError):  # too few trials
         return {}
     shares = {name: float(share) for name, share in found.items()}
     return shares if all(share == share for share in shares.values()) else {}
