@@ -189,23 +189,31 @@ def test_compare_uses_the_clips_in_common_and_refuses_other_labels(random_run: r
         scoring.compare([random_run.folder])
 
 
-def drawn_run(folder: Path, skill: float, splits: int = 8, test: int = 30) -> runs.Run:
-    """Random splits of 120 clips, one a seed: each prediction is right with probability `skill`."""
+def drawn_run(
+    folder: Path, skill: float, splits: int = 8, test: int = 30, broken: frozenset[int] = frozenset()
+) -> runs.Run:
+    """Random splits of 120 clips, one a seed: each prediction is right with probability `skill`.
+
+    The clips at `broken` are taken out after they are dealt.
+    """
     listed = clips(120, 20)
     labels = {clip.key: CLASSES[i % 3] for i, clip in enumerate(listed)}
     rng = np.random.default_rng(round(1000 * skill))
     folds, results = {}, []
     for seed in range(splits):
-        keys = [listed[i].key for i in np.random.default_rng(seed).permutation(120)]
-        folds[seed] = [Fold("split", tuple(keys[test:]), {"all": tuple(keys[:test])})]
-        guess = [CLASSES.index(labels[key]) if rng.random() < skill else rng.integers(3) for key in keys[:test]]
+        order = np.random.default_rng(seed).permutation(120)
+        tested, train = ([listed[i].key for i in part if i not in broken] for part in (order[:test], order[test:]))
+        folds[seed] = [Fold("split", tuple(train), {"all": tuple(tested)})]
+        guess = [CLASSES.index(labels[key]) if rng.random() < skill else rng.integers(3) for key in tested]
         probs = np.eye(3, dtype=np.float32)[guess][None]
-        results.append(FoldResult(runs.task_name("split", seed, None), np.array(keys[:test]), np.array(["v"] * test),
-                                  probs, {"loss": np.ones(1)}, 1.0))  # fmt: skip
+        views = np.array(["v"] * len(tested))
+        log = {"loss": np.ones(1)}
+        results.append(FoldResult(runs.task_name("split", seed, None), np.array(tested), views, probs, log, 1.0))
     tables = {"name": folder.name, "seeds": list(range(splits)), "inner": 0, "recipe": {"vote": "mean"}}
     header = {"digest": "d", "experiment": tables | {"model": {"name": "none"}}, "classes": CLASSES,
               "counts": {"tasks": splits}, "standin": []}  # fmt: skip
-    run = runs.begin(folder, header, listed, labels, folds)
+    left = [clip for i, clip in enumerate(listed) if i not in broken]
+    run = runs.begin(folder, header, left, labels, folds)
     for result in results:
         runs.write(folder, result)
     return runs.Run(run.folder)
@@ -224,6 +232,18 @@ def test_random_splits_are_compared_seed_by_seed(tmp_path: Path) -> None:
     assert told["higher"] == 1
     assert told["corrected"]["se"] == pytest.approx(told["plain"]["se"] * np.sqrt(1 + 8 * 30 / 90))
     assert found["runs"][0]["n"] == 30
+
+
+def test_splits_are_paired_although_one_run_could_not_prepare_every_clip(tmp_path: Path) -> None:
+    whole, less = drawn_run(tmp_path / "whole", 0.8), drawn_run(tmp_path / "less", 0.8, broken=frozenset({3, 50}))
+    found = scoring.compare([whole.folder, less.folder])
+    (told,) = found["repeated"]
+    assert told["splits"] == 8
+    assert found["drawn"]
+    lost = {clip.key for clip in clips(120, 20)} - less.clips.keys()
+    sizes = [sum(key not in lost for key in fold["all"]) for fold in whole.folds.values()]
+    assert told["test"] == pytest.approx(np.mean(sizes))
+    assert told["train"] == pytest.approx(118 - np.mean(sizes))
 
 
 def test_seeds_of_one_split_have_no_distribution_over_splits(random_run: runs.Run) -> None:

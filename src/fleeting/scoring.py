@@ -81,7 +81,8 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
         metric: what the permutation test compares.
 
     Returns:
-        As `paired`, ``repeated`` (see there) and ``runs: [scores on the common clips]``.
+        As `paired`, ``repeated`` (see there), ``drawn`` (whether every run's seeds draw test parts of their own) and
+        ``runs: [scores on the common clips]``.
 
     Raises:
         UserError: as `paired`.
@@ -92,6 +93,7 @@ def compare(folders: Sequence[Path], select: str = "last", metric: str = "uf1") 
     return {
         **found,
         "repeated": repeated(opened, kept, metric),
+        "drawn": all(repeats.drawn(run.folds) for run in opened),
         "runs": [_scored(run, table, select) for run, table in zip(opened, kept, strict=True)],
     }
 
@@ -120,8 +122,8 @@ def repeated(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], metric:
 
     Returns:
         ``[{first, second, part, ...}]``, difference = first - second, for runs whose seeds draw another test part each
-        (a repeated stratified split) and that tested the same clips in at least two seeds; else nothing: seeds that
-        test the same clips tell of the training, not of the clips.
+        (a repeated stratified split) and that drew the same ones in at least two seeds, but for clips that one of the
+        runs could not prepare; else nothing: seeds that test the same clips tell of the training, not of the clips.
     """
     if not all(repeats.drawn(run.folds) for run in opened):
         return []
@@ -137,7 +139,8 @@ def repeated(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], metric:
 def _differences(
     pair: tuple[runs.Run, runs.Run], rows: tuple[pd.DataFrame, pd.DataFrame], part: str, metric: str
 ) -> dict[str, Any]:
-    one, two = (repeats.tested(run.folds, part) for run in pair)
+    both = pair[0].clips.keys() & pair[1].clips.keys()
+    one, two = ({seed: keys & both for seed, keys in repeats.tested(run.folds, part).items()} for run in pair)
     known = {int(str(seed)): set(keys) for seed, keys in rows[0].groupby("seed")["key"]}
     seeds = [seed for seed, keys in one.items() if two.get(seed) == keys == known.get(seed)]
     if len(seeds) < 2:
@@ -145,7 +148,7 @@ def _differences(
     matrices = [_matrices(table, pair[0].classes) for table in rows]
     scores = [{seed: float(metrics.METRICS[metric](found[seed].sum(0))) for seed in seeds} for found in matrices]
     test = float(np.mean([len(one[seed]) for seed in seeds]))
-    return repeats.differences(scores[0], scores[1], len(pair[0].clips) - test, test)
+    return repeats.differences(scores[0], scores[1], len(both) - test, test)
 
 
 def _opened(folders: Sequence[Path], select: str) -> tuple[list[runs.Run], list[pd.DataFrame]]:

@@ -180,6 +180,8 @@ def compare(
     output.print(table)
     if found["repeated"]:
         output.print(describe.repeated_table(found))
+    elif found["drawn"]:
+        output.print("random splits, but no two seeds in which the runs drew the same one: nothing paired by seed")
     output.print(f"on the {found['common']} clips that all runs tested; {found['left_out']} left out", style="dim")
     return None
 
