@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleeting import files, metrics, runs, scoring, statistics
+from fleeting import counting, files, predictions, runs, scoring, statistics
 
 MODELS = {"vit": "ViT", "swin": "Swin", "m36": "PoolFormer"}
 SAMPLINGS = ("af", "kfs", "mfs")
@@ -87,10 +87,10 @@ def _as_printed(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[st
 def _of_split(scores: Mapping[str, Any], seed: int) -> str:
     """The paper's interval: a bootstrap over the clips of one split."""
     run = runs.Run(Path(scores["folder"]))
-    rows = runs.table(run)
+    rows = predictions.table(run)
     rows = rows[rows["seed"] == seed]
     truth, guess = ([run.classes.index(word) for word in rows[name]] for name in ("true", "pred"))
-    _, matrices = metrics.by_group(truth, guess, list(rows["key"]), len(run.classes))
+    _, matrices = counting.by_group(truth, guess, list(rows["key"]), len(run.classes))
     low, high = statistics.intervals(matrices, 1000)["uf1"]
     return f"[{low:.2f}, {high:.2f}]"
 

@@ -100,7 +100,7 @@ def compare_losses(steps: int, batch: int) -> None:
 
 def time_whole(epochs: int, jobs: int, rounds: int) -> None:
     """Prints the time of both, how often their predictions agree, and the scores."""
-    from fleeting import config, experiment, metrics, runs
+    from fleeting import config, counting, experiment, metrics, predictions
 
     root = Path(os.environ["FLEETING_TEST_DATA"]) / "megc2019"
     roots = {"megc2019_flow": root}
@@ -122,12 +122,12 @@ def time_whole(epochs: int, jobs: int, rounds: int) -> None:
             ours_s = time.perf_counter() - start
             ratios.append(plain_s / ours_s)
             print(f"reference {plain_s:8.1f} s   ours, {jobs} processes {ours_s:8.1f} s   {ratios[-1]:.2f} x")
-        table = runs.table(run)
+        table = predictions.table(run)
     print(f"median ratio {statistics.median(ratios):.2f} over {rounds} rounds, {len(set(subjects))} folds")
-    print(f"reference UF1 {metrics.uf1(metrics.confusion(y, guess, 3)):.4f}")
+    print(f"reference UF1 {metrics.uf1(counting.confusion(y, guess, 3)):.4f}")
     words = {word: number for number, word in enumerate(run.classes)}
     true, pred = (table[name].map(words).to_numpy() for name in ("true", "pred"))
-    print(f"ours      UF1 {metrics.uf1(metrics.confusion(true, pred, 3)):.4f} (another seed and other masks)")
+    print(f"ours      UF1 {metrics.uf1(counting.confusion(true, pred, 3)):.4f} (another seed and other masks)")
 
 
 class StreamDropout(nn.Module):

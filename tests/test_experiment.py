@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import config, deciding, engine, experiment, runs, samples, saving, scoring, training
+from fleeting import config, deciding, engine, experiment, predictions, runs, samples, saving, scoring, training
 from fleeting.errors import UserError
 from fleeting.records import Fold, FoldTask
 
@@ -47,7 +47,7 @@ def test_the_run_folder_holds_what_the_contract_says(finished: runs.Run) -> None
     assert len(finished.clips) == 45
     assert len(finished.done()) == finished.header["counts"]["tasks"] == 9 * 2 * 3
     assert finished.header["standin"] == ["megc2019_flow"]
-    frame = runs.table(finished)
+    frame = predictions.table(finished)
     assert list(frame.columns[:10]) == [
         "key", "dataset", "subject", "clip", "part", "fold", "seed", "epoch", "true", "pred",
     ]  # fmt: skip

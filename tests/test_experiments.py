@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleeting import config, experiment, plugins, runs
+from fleeting import config, experiment, plugins, predictions
 from fleeting.datasets import megc2019_flow
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -87,7 +87,7 @@ def test_from_the_corpora_to_the_decisions(path, roots, cache, tmp_path, monkeyp
     chosen = small(path)
     run = experiment.run(chosen, tmp_path / "run", roots={name: roots[name] for name in chosen.datasets})
     assert not run.failed()
-    table = runs.table(run, "last")
+    table = predictions.table(run, "last")
     assert len(table)
     protocol = plugins.load("protocols", chosen.protocol.name)
     words = protocol.classes(config.options("protocols", chosen.protocol))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleeting import metrics
+from fleeting import counting, metrics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import frame_study_power as page
@@ -73,7 +73,7 @@ def test_simulated_scores_are_those_of_single_clips() -> None:
     for trial in range(slow.shape[1]):
         one, two = ([rng.choice(7, p=SYSTEM[word]) for word in truth] for _ in range(2))
         said = np.where(rng.random(28) < 0.5, one, two)
-        slow[:, trial] = [float(metrics.uf1(metrics.confusion(truth, guess, 7))) for guess in (one, said)]
+        slow[:, trial] = [float(metrics.uf1(counting.confusion(truth, guess, 7))) for guess in (one, said)]
     assert fast.first.mean() == pytest.approx(slow[0].mean(), abs=0.008)
     assert np.std(fast.first - fast.second) == pytest.approx(np.std(slow[0] - slow[1]), rel=0.06)
 

@@ -20,9 +20,10 @@ ALLOWED = {
     "records": {"errors"},
     "files": {"errors"},
     "plugins": {"errors"},
-    "metrics": BELOW,
-    "statistics": BELOW | {"metrics"},
-    "selection": BELOW | {"metrics", "statistics"},
+    "counting": BELOW,
+    "metrics": BELOW | {"counting"},
+    "statistics": BELOW | {"counting", "metrics"},
+    "selection": BELOW | {"counting", "metrics", "statistics"},
     "motion": BELOW,
     "histograms": BELOW | {"motion", "landmarks"},
     "landmarks": BELOW,
@@ -47,7 +48,7 @@ ALLOWED = {
         "motion",
         "page",
         "plugins",
-        "runs",
+        "voting",
     }
     | {"samples", "saving", "seeing", "stages", "training"},
     "layers": BELOW,
@@ -56,9 +57,11 @@ ALLOWED = {
     "samples": BELOW | {"files"},
     "engine": BELOW,
     "recipe": BELOW,
-    "training": BELOW | {"augment", "metrics", "recipe", "samples", "files"},
+    "training": BELOW | {"augment", "counting", "metrics", "recipe", "samples", "files"},
     "published": BELOW | {"files"},
-    "runs": BELOW | {"files", "metrics", "selection"},
+    "voting": BELOW,
+    "runs": BELOW | {"files", "voting"},
+    "predictions": BELOW | {"counting", "files", "metrics", "runs", "selection"},
 }
 TOP = ("deciding", "experiment", "explain", "looking", "search", "timing", "cli", "demo", "app", "__main__")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from fleeting import metrics
+from fleeting import counting, metrics
 from fleeting.errors import UserError
 
 
@@ -40,7 +40,7 @@ def table(seed, n=60, classes=4):
     [("ststnet_matlab_log", 0.7353, 0.7186), ("ststnet_pytorch_weights", 0.7209, 0.7250)],
 )
 def test_ststnet_has_its_published_scores(ststnet, column, uf1, uar):
-    matrix = metrics.confusion(ststnet["label"], ststnet[column], 3)
+    matrix = counting.confusion(ststnet["label"], ststnet[column], 3)
     assert matrix.sum() == 442
     assert metrics.uf1(matrix) == pytest.approx(uf1, abs=5e-5)
     assert metrics.uar(matrix) == pytest.approx(uar, abs=5e-5)
@@ -48,9 +48,9 @@ def test_ststnet_has_its_published_scores(ststnet, column, uf1, uar):
 
 @pytest.mark.data
 def test_ststnet_published_uar_is_macro_precision(ststnet):
-    matrix = metrics.confusion(ststnet["label"], ststnet["ststnet_matlab_log"], 3)
+    matrix = counting.confusion(ststnet["label"], ststnet["ststnet_matlab_log"], 3)
     assert metrics.macro_precision(matrix) == pytest.approx(0.7605, abs=5e-5)
-    names, corpora = metrics.by_group(ststnet["label"], ststnet["ststnet_matlab_log"], ststnet["dataset"], 3)
+    names, corpora = counting.by_group(ststnet["label"], ststnet["ststnet_matlab_log"], ststnet["dataset"], 3)
     assert names == ["casme2", "samm", "smic"]
     assert metrics.uar(corpora) == pytest.approx([0.8190, 0.6415, 0.6703], abs=5e-5)
     assert metrics.macro_precision(corpora) == pytest.approx([0.8686, 0.6810, 0.7013], abs=5e-5)
@@ -59,9 +59,9 @@ def test_ststnet_published_uar_is_macro_precision(ststnet):
 @pytest.mark.data
 def test_subject_matrices_sum_to_the_pooled_one(ststnet):
     subjects = np.char.add(np.char.add(ststnet["dataset"], "/"), ststnet["subject"])
-    names, matrices = metrics.by_group(ststnet["label"], ststnet["ststnet_matlab_log"], subjects, 3)
+    names, matrices = counting.by_group(ststnet["label"], ststnet["ststnet_matlab_log"], subjects, 3)
     assert len(names) == 68
-    assert (matrices.sum(0) == metrics.confusion(ststnet["label"], ststnet["ststnet_matlab_log"], 3)).all()
+    assert (matrices.sum(0) == counting.confusion(ststnet["label"], ststnet["ststnet_matlab_log"], 3)).all()
 
 
 # --- scikit-learn
@@ -70,7 +70,7 @@ def test_subject_matrices_sum_to_the_pooled_one(ststnet):
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_equal_scikit_learn(seed):
     true, pred = table(seed)
-    matrix, macro = metrics.confusion(true, pred, 4), {"average": "macro", "zero_division": 0}
+    matrix, macro = counting.confusion(true, pred, 4), {"average": "macro", "zero_division": 0}
     assert metrics.uf1(matrix) == pytest.approx(f1_score(true, pred, **macro))
     assert metrics.uar(matrix) == pytest.approx(recall_score(true, pred, **macro))
     assert metrics.macro_precision(matrix) == pytest.approx(precision_score(true, pred, **macro))
@@ -81,7 +81,7 @@ def test_scores_equal_scikit_learn(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_equal_scikit_learn_on_the_classes_in_the_truth(seed):
     true, pred = table(seed, n=12, classes=6)
-    matrix = metrics.confusion(true, pred, 6)
+    matrix = counting.confusion(true, pred, 6)
     macro = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
     assert metrics.uf1(matrix) == pytest.approx(f1_score(true, pred, **macro))
     assert metrics.uar(matrix) == pytest.approx(recall_score(true, pred, **macro))
@@ -92,39 +92,39 @@ def test_scores_equal_scikit_learn_on_the_classes_in_the_truth(seed):
 
 
 def test_rows_are_truth_and_columns_predictions():
-    matrix = metrics.confusion([0, 0, 1], [2, 2, 1], 3)
+    matrix = counting.confusion([0, 0, 1], [2, 2, 1], 3)
     assert matrix.tolist() == [[0, 0, 2], [0, 1, 0], [0, 0, 0]]
     assert matrix.dtype == np.int64
 
 
 def test_small_unsigned_labels_do_not_overflow():
     labels = np.array([19, 3], dtype=np.uint8)
-    assert metrics.confusion(labels, labels, 20)[19, 19] == 1
+    assert counting.confusion(labels, labels, 20)[19, 19] == 1
 
 
 def test_weights_repeat_clips():
     true, pred = table(1)
     times = np.random.default_rng(2).integers(0, 4, len(true))
-    repeated = metrics.confusion(np.repeat(true, times), np.repeat(pred, times), 4)
-    assert (metrics.confusion(true, pred, 4, times) == repeated).all()
+    repeated = counting.confusion(np.repeat(true, times), np.repeat(pred, times), 4)
+    assert (counting.confusion(true, pred, 4, times) == repeated).all()
     mask = times > 0
-    assert (metrics.confusion(true, pred, 4, mask) == metrics.confusion(true[mask], pred[mask], 4)).all()
+    assert (counting.confusion(true, pred, 4, mask) == counting.confusion(true[mask], pred[mask], 4)).all()
 
 
 def test_order_of_rows_changes_nothing():
     true, pred = table(3)
     groups = np.array([f"s{i % 7}" for i in range(len(true))])
     order = np.random.default_rng(4).permutation(len(true))
-    names, matrices = metrics.by_group(true, pred, groups, 4)
-    shuffled_names, shuffled = metrics.by_group(true[order], pred[order], list(groups[order]), 4)
+    names, matrices = counting.by_group(true, pred, groups, 4)
+    shuffled_names, shuffled = counting.by_group(true[order], pred[order], list(groups[order]), 4)
     assert names == shuffled_names == sorted(set(groups))
     assert (matrices == shuffled).all()
     for name, one in zip(names, matrices, strict=True):
-        assert (one == metrics.confusion(true[groups == name], pred[groups == name], 4)).all()
+        assert (one == counting.confusion(true[groups == name], pred[groups == name], 4)).all()
 
 
 def test_integer_subjects_are_sorted_as_text():
-    names, _ = metrics.by_group([0, 0, 0], [0, 0, 0], [10, 9, 10], 2)
+    names, _ = counting.by_group([0, 0, 0], [0, 0, 0], [10, 9, 10], 2)
     assert names == ["10", "9"]
 
 
@@ -139,7 +139,7 @@ def test_a_batch_equals_its_matrices_one_by_one():
 
 
 def test_inputs_are_not_modified():
-    matrix = metrics.confusion(*table(6), 4)
+    matrix = counting.confusion(*table(6), 4)
     before = matrix.copy()
     for metric in metrics.METRICS.values():
         metric(matrix)
@@ -152,7 +152,7 @@ def test_inputs_are_not_modified():
 
 @pytest.mark.filterwarnings("error")
 def test_a_class_absent_from_the_truth_is_skipped_and_named():
-    matrix = metrics.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)
+    matrix = counting.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)
     assert metrics.absent(matrix).tolist() == [2]
     assert metrics.uf1(matrix) == pytest.approx((2 / 3 + 1) / 2)
     assert metrics.uar(matrix) == pytest.approx((1 / 2 + 1) / 2)
@@ -164,14 +164,14 @@ def test_a_class_absent_from_the_truth_is_skipped_and_named():
 
 @pytest.mark.filterwarnings("error")
 def test_a_class_never_predicted_has_precision_zero():
-    matrix = metrics.confusion([0, 1], [0, 0], 2)
+    matrix = counting.confusion([0, 1], [0, 0], 2)
     assert metrics.per_class(matrix)["precision"].tolist() == [0.5, 0]
     assert metrics.macro_precision(matrix) == 0.25
 
 
 @pytest.mark.filterwarnings("error")
 def test_an_empty_matrix_scores_nan():
-    empty = metrics.confusion([], [], 3)
+    empty = counting.confusion([], [], 3)
     assert empty.shape == (3, 3)
     assert all(np.isnan(metric(empty)) for metric in metrics.METRICS.values())
     assert metrics.absent(empty).tolist() == [0, 1, 2]
@@ -182,10 +182,10 @@ def test_an_empty_matrix_scores_nan():
 
 def test_macro_f1_over_all_classes_counts_an_absent_class_as_zero():
     """The frame study's test part has six of seven classes; its Table V gives their F1."""
-    matrix = metrics.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)  # class 2 is predicted and does not occur
+    matrix = counting.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)  # class 2 is predicted and does not occur
     assert metrics.uf1(matrix) == pytest.approx((2 / 3 + 1) / 2)
     assert metrics.uf1_all(matrix) == pytest.approx((2 / 3 + 1) / 3)
-    complete = metrics.confusion([0, 1, 2], [0, 1, 1], 3)
+    complete = counting.confusion([0, 1, 2], [0, 1, 1], 3)
     assert metrics.uf1_all(complete) == metrics.uf1(complete)
     assert np.isnan(metrics.uf1_all(np.zeros((2, 2))))
 
@@ -195,14 +195,14 @@ def test_macro_f1_over_all_classes_is_scikit_learns_with_all_labels(seed):
     rng = np.random.default_rng(seed)
     true, pred = rng.integers(0, 3, 20), rng.integers(0, 5, 20)
     wanted = f1_score(true, pred, labels=range(5), average="macro", zero_division=0)
-    assert metrics.uf1_all(metrics.confusion(true, pred, 5)) == pytest.approx(wanted)
+    assert metrics.uf1_all(counting.confusion(true, pred, 5)) == pytest.approx(wanted)
 
 
 # --- summary
 
 
 def test_summary_is_json_with_exactly_its_keys():
-    matrix = metrics.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)
+    matrix = counting.confusion([0, 0, 1, 1], [0, 2, 1, 1], 3)
     said = metrics.summary(matrix, ["negative", "positive", "surprise"])
     said = json.loads(json.dumps(said, allow_nan=False))
     assert set(said) == {
@@ -227,20 +227,20 @@ def test_summary_of_nothing_is_json_too():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: metrics.confusion([0, 3], [0, 0], 3), r"true: want labels in 0\.\.2, got 0\.\.3"),
-        (lambda: metrics.confusion([0, 1], [0, -1], 3), r"pred: want labels in 0\.\.2, got -1\.\.0"),
-        (lambda: metrics.confusion([0, 1], [0], 3), "pred: want 2 labels"),
-        (lambda: metrics.confusion([[0, 1]], [[0, 1]], 3), "true: want labels of shape"),
-        (lambda: metrics.confusion([0.0, 1.0], [0, 1], 3), "true: want integers, got float64"),
-        (lambda: metrics.confusion(["a"], ["b"], 3), "true: want integers"),
-        (lambda: metrics.confusion([0], [0], 0), "classes: want a whole number"),
-        (lambda: metrics.confusion([0], [0], 2, [0.5]), "weights: want whole numbers"),
-        (lambda: metrics.confusion([0], [0], 2, [-1]), "weights: want whole numbers"),
-        (lambda: metrics.confusion([0], [0], 2, [1, 1]), "weights: want shape"),
-        (lambda: metrics.by_group([0, 1], [0, 1], ["a"], 2), "groups: want 2 names"),
-        (lambda: metrics.by_group([0, 1], [0, 1], ["a", None], 2), "groups: want a text or integer name"),
-        (lambda: metrics.by_group([0, 1], [0, 1], ["a", np.nan], 2), "groups: want a text or integer name"),
-        (lambda: metrics.by_group([0, 1], [0, 1], ["a", ""], 2), "groups: want a text or integer name"),
+        (lambda: counting.confusion([0, 3], [0, 0], 3), r"true: want labels in 0\.\.2, got 0\.\.3"),
+        (lambda: counting.confusion([0, 1], [0, -1], 3), r"pred: want labels in 0\.\.2, got -1\.\.0"),
+        (lambda: counting.confusion([0, 1], [0], 3), "pred: want 2 labels"),
+        (lambda: counting.confusion([[0, 1]], [[0, 1]], 3), "true: want labels of shape"),
+        (lambda: counting.confusion([0.0, 1.0], [0, 1], 3), "true: want integers, got float64"),
+        (lambda: counting.confusion(["a"], ["b"], 3), "true: want integers"),
+        (lambda: counting.confusion([0], [0], 0), "classes: want a whole number"),
+        (lambda: counting.confusion([0], [0], 2, [0.5]), "weights: want whole numbers"),
+        (lambda: counting.confusion([0], [0], 2, [-1]), "weights: want whole numbers"),
+        (lambda: counting.confusion([0], [0], 2, [1, 1]), "weights: want shape"),
+        (lambda: counting.by_group([0, 1], [0, 1], ["a"], 2), "groups: want 2 names"),
+        (lambda: counting.by_group([0, 1], [0, 1], ["a", None], 2), "groups: want a text or integer name"),
+        (lambda: counting.by_group([0, 1], [0, 1], ["a", np.nan], 2), "groups: want a text or integer name"),
+        (lambda: counting.by_group([0, 1], [0, 1], ["a", ""], 2), "groups: want a text or integer name"),
         (lambda: metrics.uf1([1, 2]), "matrix: want shape"),
         (lambda: metrics.uf1(np.ones((2, 3))), "matrix: want shape"),
         (lambda: metrics.uf1([[1, -1], [0, 1]]), "matrix: want finite counts"),

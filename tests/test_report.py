@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import files, report, runs, scoring
+from fleeting import files, predictions, report, runs, scoring
 from fleeting.errors import UserError
 from fleeting.records import Clip, Fold, FoldResult, FoldTask
 from fleeting.report.blocks import number
@@ -139,7 +139,7 @@ def make(
         elif place not in unfinished:
             runs.write(folder, result_of(task, labels, epochs, skill, len(name)))
     if run.done():
-        runs.assemble(runs.Run(folder))
+        predictions.assemble(runs.Run(folder))
     return folder
 
 

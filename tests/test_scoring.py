@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from fleeting import files, runs, scoring
+from fleeting import files, predictions, runs, scoring, voting
 from fleeting.errors import UserError
 from fleeting.records import Clip, FlowFile, Fold, FoldResult
 
@@ -73,7 +73,7 @@ def random_run(tmp_path: Path) -> runs.Run:
 
 def test_scores_are_pooled_and_agree_with_scikit_learn(random_run: runs.Run) -> None:
     scores = scoring.score_run(random_run.folder)
-    frame = pd.read_csv(runs.assemble(random_run))
+    frame = pd.read_csv(predictions.assemble(random_run))
     for seed in (3, 5):
         rows = frame[frame["seed"] == seed]
         found = scores["by_seed"][str(seed)]
@@ -119,16 +119,16 @@ def test_the_selection_rules_on_a_trace_made_by_hand(tmp_path: Path) -> None:
         (0, second, 0): (keys[first], [[wrong, wrong], [right, right], [right, wrong]]),
     }
     run = make_run(tmp_path / "hand", probs, listed, labels, inner=1)
-    assert runs.table(run, "last")["epoch"].tolist() == [2] * 4
+    assert predictions.table(run, "last")["epoch"].tolist() == [2] * 4
     assert scoring.score_run(run.folder, "last")["accuracy"] == 0
     assert scoring.score_run(run.folder, "oracle")["accuracy"] == 1
-    inner = runs.table(run, "inner").groupby("fold")["epoch"].first().to_dict()
+    inner = predictions.table(run, "inner").groupby("fold")["epoch"].first().to_dict()
     assert inner == {first: 1, second: 1}
     assert scoring.score_run(run.folder, "inner")["accuracy"] == 0.5
-    ties = runs.table(run, "oracle", ties="latest").groupby("fold")["epoch"].first().to_dict()
+    ties = predictions.table(run, "oracle", ties="latest").groupby("fold")["epoch"].first().to_dict()
     assert ties == {first: 0, second: 1}
     with pytest.raises(UserError, match="one of"):
-        runs.table(run, "best")
+        predictions.table(run, "best")
 
 
 def test_views_are_voted_by_clip(tmp_path: Path) -> None:
@@ -140,16 +140,16 @@ def test_views_are_voted_by_clip(tmp_path: Path) -> None:
     mean = make_run(tmp_path / "mean", probs, listed, labels, vote="mean", views=3)
     assert scoring.score_run(majority.folder)["accuracy"] == 1
     assert scoring.score_run(mean.folder)["accuracy"] == 0
-    tie = runs.vote(np.array([[[0.6, 0.4], [0.1, 0.9]]]), "majority")
+    tie = voting.vote(np.array([[[0.6, 0.4], [0.1, 0.9]]]), "majority")
     assert tie[0].argmax() == 1
     np.testing.assert_allclose(tie.sum(-1), 1)
     # as networks give them: float32 cannot hold a millionth of so small a difference beside a half
-    close = runs.vote(np.array([[[0.51, 0.49], [0.489, 0.511]]], np.float32), "majority")
+    close = voting.vote(np.array([[[0.51, 0.49], [0.489, 0.511]]], np.float32), "majority")
     assert close[0].argmax() == 1
 
 
 def test_the_curve_ends_at_the_last_score(random_run: runs.Run) -> None:
-    curve = runs.curve(random_run, "all")
+    curve = predictions.curve(random_run, "all")
     scores = scoring.score_run(random_run.folder)
     for seed in (3, 5):
         assert len(curve[seed]) == 5

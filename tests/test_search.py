@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fleeting import config, experiment, files, metrics, runs, search
+from fleeting import config, counting, experiment, files, metrics, predictions, runs, search
 from fleeting.errors import UserError
 from fleeting.search import objective, results, spaces, study, workers
 
@@ -140,13 +140,13 @@ def test_the_score_is_pooled_over_the_inner_groups(path: Path, tmp_path: Path) -
     plan = planned(path)
     score = objective.score(plan, {"recipe.lr": 0.01, "recipe.batch": 8}, tmp_path / "trials")
     (folder,) = (item for item in (tmp_path / "trials").iterdir() if item.is_dir())
-    table = runs.table(runs.Run(folder))
+    table = predictions.table(runs.Run(folder))
     assert set(table["fold"]) == {"inner0", "inner1"}
     assert len(table) == 40
     assert not any(key.startswith("casme2/sub01/") for key in table["key"])
     words = sorted(set(table["true"]) | set(table["pred"]))
     true, pred = ([words.index(word) for word in table[name]] for name in ("true", "pred"))
-    assert score == pytest.approx(float(metrics.uf1(metrics.confusion(true, pred, len(words)))))
+    assert score == pytest.approx(float(metrics.uf1(counting.confusion(true, pred, len(words)))))
     run = runs.Run(folder)
     assert (run.header["experiment"]["recipe"]["lr"], run.header["experiment"]["recipe"]["batch"]) == (0.01, 8)
     before = [item.stat().st_mtime_ns for item in (folder / "tasks").iterdir()]

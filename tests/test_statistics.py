@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleeting import metrics, selection, statistics
+from fleeting import counting, metrics, selection, statistics
 from fleeting.errors import UserError
 
 
@@ -217,7 +217,7 @@ def test_best_epochs_equal_a_loop_over_metrics(by):
     traces, true = rng.integers(0, 3, (4, 5, 30, 7)), rng.integers(0, 3, 7)
     chosen = {ties: selection.best_epochs(traces, true, 3, by, ties) for ties in ("latest", "earliest")}
     for i, j in np.ndindex(4, 5):
-        scores = [round(float(metrics.METRICS[by](metrics.confusion(true, p, 3))), 12) for p in traces[i, j]]
+        scores = [round(float(metrics.METRICS[by](counting.confusion(true, p, 3))), 12) for p in traces[i, j]]
         best = [e for e, s in enumerate(scores) if s == max(scores)]
         assert (chosen["earliest"][i, j], chosen["latest"][i, j]) == (best[0], best[-1])
 
@@ -277,7 +277,7 @@ def test_floor_matches_a_plain_simulation():
             rows = np.flatnonzero(np.array(groups) == name)
             rolls = rng.choice(truth, (20, len(rows)))
             kept[rows] = rolls[selection.best_epoch(rolls, truth[rows], 3)]
-        scores.append(metrics.uf1(metrics.confusion(truth, kept, 3)))
+        scores.append(metrics.uf1(counting.confusion(truth, kept, 3)))
     said = selection.floor(truth, groups, 3, 20, "oracle", rounds=500)
     assert said["uf1"][0] == pytest.approx(np.mean(scores), abs=0.015)
     assert said["uf1"][1] == pytest.approx(np.std(scores), rel=0.25)

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from fleeting import metrics, samples, training
+from fleeting import counting, metrics, samples, training
 from fleeting.errors import UserError
 from fleeting.records import View
 from fleeting.training import Context, Recipe
@@ -544,7 +544,7 @@ def test_a_validation_part_is_used_as_it_is(numbered):
 def test_the_score_is_uf1_not_accuracy(toy):
     """Always saying the frequent class has accuracy .5 but UF1 .22: a fairer epoch with less accuracy wins."""
     always, fair = np.zeros(60, int), np.where(np.arange(60) % 5 < 2, toy.y, (toy.y + 1) % 3)
-    scores = [metrics.uf1(metrics.confusion(toy.y, guess, 3)) for guess in (always, fair)]
+    scores = [metrics.uf1(counting.confusion(toy.y, guess, 3)) for guess in (always, fair)]
     assert scores[1] > scores[0]
     assert (fair == toy.y).mean() < (always == toy.y).mean()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleeting import config, experiment, plugins, preparation, runs, seeing
+from fleeting import config, experiment, plugins, predictions, preparation, seeing
 from fleeting.cli import main
 from fleeting.datasets import casme2, samm, simulated, smic_hs
 from fleeting.records import Clip
@@ -59,7 +59,7 @@ def test_the_composite_from_three_raw_corpora(corpora, tmp_path):
     # the corpora name the apex of these, the spotter found that of the others
     apexes = {key: row["apex"] for key, row in run.clips.items()}
     assert all(apexes[key] for key in apexes if not key.startswith("smic/"))
-    table = runs.table(run, "last")
+    table = predictions.table(run, "last")
     assert set(table["dataset"]) == {"casme2", "samm", "smic"}
     assert len(table) == run.header["counts"]["clips"] == len(run.clips)
 

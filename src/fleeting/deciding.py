@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleeting import config, finding, plugins, preparation, runs, samples
+from fleeting import config, finding, plugins, preparation, samples, voting
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip
@@ -68,7 +68,7 @@ def predict(
         probs = training.predict(network, tested, recipe, "cpu")
     of_clip = tested.keys[tested.rows]
     return [
-        _decision(clip, viewed, runs.vote(probs[of_clip == name][None], recipe.vote)[0], header)
+        _decision(clip, viewed, voting.vote(probs[of_clip == name][None], recipe.vote)[0], header)
         | {"trained_on": None if clip.key not in known else clip.group in header["trained_on"]}
         for name, (clip, viewed) in found.items()
     ] + failed

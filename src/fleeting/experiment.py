@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import config, doctor, engine, files, fitting, machine, plugins, preparation, runs, samples
+from fleeting import config, doctor, engine, files, fitting, machine, plugins, predictions, preparation, runs, samples
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Samples, unique
@@ -74,7 +74,7 @@ def run(
         _run_tasks(runs.pending(out, todo), out, jobs, len(todo), progress)
         opened = runs.Run(out)
         if opened.traces:
-            runs.assemble(opened)
+            predictions.assemble(opened)
     return opened
 
 

@@ -21,7 +21,7 @@ import hashlib
 import io
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,14 +32,14 @@ import numpy as np
 import tomli_w
 from filelock import Timeout
 
-from fleeting import files, metrics, selection
+from fleeting import files
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask
+from fleeting.voting import voted
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-SELECTIONS = ("last", "inner", "oracle")
 _CLIP_COLUMNS = ("key", "dataset", "subject", "clip", "emotion", "label", "onset", "apex", "offset")
 _FOLD_COLUMNS = ("seed", "fold", "part", "key")
 _IDENTITY = {
@@ -165,7 +165,7 @@ class Run:
         path = self.folder / "tasks" / f"{task}.npz"
         stored = files.read_arrays(path)
         rule = str(self.header["experiment"]["recipe"]["vote"])
-        keys, probs = _voted(stored["keys"], stored["probs"], rule)
+        keys, probs = voted(stored["keys"], stored["probs"], rule)
         log = {name.removeprefix("log_"): value for name, value in stored.items() if name.startswith("log_")}
         return Trace(keys=keys, probs=probs, log=log, seconds=float(stored["seconds"]))
 
@@ -305,139 +305,6 @@ def write(folder: Path, result: FoldResult) -> None:
 def fail(folder: Path, task: FoldTask, message: str) -> None:
     """Notes why a task failed; it is tried again on resume."""
     files.write_text(folder / "tasks" / f"{task.name}.error.txt", message + "\n")
-
-
-def assemble(run: Run) -> Path:
-    """Writes ``predictions.csv`` from the finished tasks: last epoch, sorted by (seed, fold, key)."""
-    frame = table(run, "last")
-    text = io.StringIO()
-    frame.to_csv(text, index=False, float_format="%.9g", lineterminator="\n")
-    path = run.folder / "predictions.csv"
-    files.write_text(path, text.getvalue())
-    return path
-
-
-def table(run: Run, select: str = "last", by: str = "accuracy", ties: str = "latest") -> pd.DataFrame:
-    """Predictions under a selection rule, one row a clip and seed.
-
-    Args:
-        run: with at least one finished task.
-        select: "last" epoch (with early stopping: the restored network); "inner": the epoch with the best pooled
-            UF1 over the inner tasks of that fold and seed, earliest on ties; "oracle": the best epoch per fold
-            and part on the *test* labels.
-        by, ties: of the oracle: score ("accuracy" | "uf1") and tie rule ("latest" | "earliest").
-
-    Returns:
-        key, dataset, subject, clip, part, fold, seed, epoch, true, pred, p_<class>..., sorted by
-        (seed, fold, key).
-
-    Raises:
-        UserError: an unknown rule, inner tasks missing, or no finished task.
-    """
-    import pandas as pd
-
-    if select not in SELECTIONS:
-        raise UserError(f"want select to be one of {SELECTIONS}, got {select!r}")
-    rows = [
-        row
-        for (seed, fold), trace in run.traces.items()
-        for part, keys in run.folds[seed, fold].items()
-        for row in _part_rows(run, trace, seed, fold, part, keys, _chooser(run, select, by, ties))
-    ]
-    if not rows:
-        raise UserError(f"{run.folder}: want at least one finished task, got none; run the same command again")
-    return pd.DataFrame(rows).sort_values(["seed", "fold", "key"], ignore_index=True)
-
-
-def curve(run: Run, part: str) -> dict[int, Array]:
-    """Seed -> (E,) pooled UF1 of a part after every epoch that all its folds ran."""
-    curves = {}
-    for seed in run.seeds:
-        places = [
-            (place, trace) for place, trace in run.traces.items() if place[0] == seed and part in run.folds[place]
-        ]
-        if not places:
-            continue
-        epochs = min(trace.epochs for _, trace in places)
-        matrices = np.zeros((epochs, len(run.classes), len(run.classes)), np.int64)
-        for place, trace in places:
-            chosen = np.flatnonzero(np.isin(trace.keys, run.folds[place][part]))
-            truth = run.labels(trace.keys[chosen])
-            for epoch in range(epochs):
-                guess = trace.probs[epoch][chosen].argmax(-1)
-                np.add.at(matrices[epoch], (truth, guess), 1)
-        curves[seed] = np.asarray(metrics.uf1(matrices))
-    return curves
-
-
-_Chooser = Callable[[Trace, int, str, Array], int]
-
-
-def _chooser(run: Run, select: str, by: str, ties: str) -> _Chooser:
-    """(trace, seed, fold, positions of the part's clips) -> epoch."""
-    known: dict[tuple[int, str], int] = {}
-
-    def inner(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
-        if (seed, fold) not in known:
-            known[seed, fold] = _inner_epoch(run, run.inner_traces(seed, fold))
-        return min(known[seed, fold], trace.epochs - 1)
-
-    def oracle(trace: Trace, seed: int, fold: str, chosen: Array) -> int:
-        guesses = trace.probs[: trace.epochs, chosen].argmax(-1)
-        return selection.best_epoch(guesses, run.labels(trace.keys[chosen]), len(run.classes), by=by, ties=ties)
-
-    return {"last": lambda trace, *_: len(trace.probs) - 1, "inner": inner, "oracle": oracle}[select]
-
-
-def _inner_epoch(run: Run, traces: Sequence[Trace]) -> int:
-    epochs = min(trace.epochs for trace in traces)
-    truth = run.labels(np.concatenate([trace.keys for trace in traces]))
-    guesses = np.concatenate([trace.probs[:epochs].argmax(-1) for trace in traces], axis=1)
-    matrices = np.stack([metrics.confusion(truth, guess, len(run.classes)) for guess in guesses])
-    return int(np.argmax(metrics.uf1(matrices)))
-
-
-def _part_rows(
-    run: Run, trace: Trace, seed: int, fold: str, part: str, keys: Sequence[str], choose: _Chooser
-) -> Iterator[dict[str, Any]]:
-    chosen = np.flatnonzero(np.isin(trace.keys, keys))
-    epoch = choose(trace, seed, fold, chosen)
-    for position in chosen:
-        clip, probs = run.clips[str(trace.keys[position])], trace.probs[epoch, position]
-        yield {
-            **{name: clip[name] for name in ("key", "dataset", "subject", "clip")},
-            # early stopping's restored network has a row of its own, but no epoch of its own
-            **{"part": part, "fold": fold, "seed": seed, "epoch": min(epoch, trace.epochs - 1), "true": clip["label"]},
-            "pred": run.classes[int(probs.argmax())],
-            **{f"p_{name}": float(p) for name, p in zip(run.classes, probs, strict=True)},
-        }
-
-
-def _voted(keys: Array, probs: Array, rule: str) -> tuple[Array, Array]:
-    """One column a clip from the columns of its views, clips in the order of their first view."""
-    unique, first = np.unique(keys, return_index=True)
-    ordered = unique[np.argsort(first)]
-    if len(ordered) == len(keys):
-        return keys, probs
-    return ordered, np.stack([vote(probs[:, keys == key], rule) for key in ordered], axis=1)
-
-
-def vote(probs: Array, rule: str) -> Array:
-    """One decision a clip from its views.
-
-    Args:
-        probs: (E, V, C) of one clip's views.
-        rule: "mean" of the probabilities, or "majority": the share of the views that say each class; among
-            equally many votes the larger mean probability decides (it enters with a millionth of the weight).
-
-    Returns:
-        (E, C), rows sum to 1; of a majority float64, since float32 has no room for the millionth.
-    """
-    mean = probs.mean(axis=1)
-    if rule == "mean" or probs.shape[1] == 1:
-        return np.asarray(mean)
-    votes = np.eye(probs.shape[-1])[probs.argmax(-1)].mean(axis=1)
-    return np.asarray((votes + 1e-6 * mean) / (1 + 1e-6))
 
 
 def _clip_row(clip: Clip, label: str) -> dict[str, Any]:

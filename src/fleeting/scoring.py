@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import metrics, repeats, runs, selection, statistics
+from fleeting import counting, metrics, predictions, repeats, runs, selection, statistics
 from fleeting.errors import UserError, nearest
 from fleeting.records import Array
 
@@ -33,7 +33,7 @@ def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: st
 
     Args:
         folder: of the run; one that is not finished is scored as far as it is, and says so ("tasks").
-        select, by, ties: selection rule, see `runs.table`.
+        select, by, ties: selection rule, see `predictions.table`.
 
     Returns:
         ``run, model, select, tasks, seeds, parts: {part: scores}``; with a single part its scores also stand
@@ -47,7 +47,7 @@ def score_run(folder: Path, select: str = "last", by: str = "accuracy", ties: st
         UserError: no run, an unknown rule, or nothing finished.
     """
     run = runs.Run(folder)
-    return _scored(run, runs.table(run, select, by, ties), select, by, ties)
+    return _scored(run, predictions.table(run, select, by, ties), select, by, ties)
 
 
 def score_csv(path: Path, columns: Mapping[str, str], select: str = "last") -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _opened(folders: Sequence[Path], select: str) -> tuple[list[runs.Run], list[
     if len(folders) < 2:
         raise UserError(f"want at least two runs to compare, got {len(folders)}")
     opened = [runs.Run(folder) for folder in folders]
-    return opened, [runs.table(run, select) for run in opened]
+    return opened, [predictions.table(run, select) for run in opened]
 
 
 def _paired(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], select: str, metric: str) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def _majority(rows: pd.DataFrame) -> dict[str, Any]:
     word = rows["true"].value_counts().sort_index().idxmax()
     words = sorted(rows["true"].unique())
     truth = _numbers(rows["true"], words)
-    matrix = metrics.confusion(truth, np.full(len(truth), words.index(word)), len(words))
+    matrix = counting.confusion(truth, np.full(len(truth), words.index(word)), len(words))
     return {"majority": {"class": str(word), **{name: float(metrics.METRICS[name](matrix)) for name in MEASURES}}}
 
 

@@ -14,16 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fleeting.counting import Floats, Ints, check_groups, check_labels, confusion
 from fleeting.errors import UserError
-from fleeting.metrics import (
-    METRICS,
-    Floats,
-    Ints,
-    check_groups,
-    check_labels,
-    confusion,
-    f1,
-)
+from fleeting.metrics import METRICS, f1
 from fleeting.statistics import check_choice, check_count, chunks
 
 _SELECT, _BY, _TIES = ("last", "inner", "oracle"), ("accuracy", "uf1"), ("latest", "earliest")

@@ -3,7 +3,7 @@
 Conventions
 
 * The unit is the **subject**, not the clip: clips of one person are not independent. So everything starts
-  from one confusion matrix a subject, (G, C, C), rows truth (`metrics.by_group`), or (S, G, C, C) for S
+  from one confusion matrix a subject, (G, C, C), rows truth (`counting.by_group`), or (S, G, C, C) for S
   seeds.
 * With seeds, a statistic is the mean over the seeds of the score of each seed's pooled matrix; whatever is
   done to a subject is done to it in every seed. A seed without any clip (possible in a resample of repeated
@@ -20,13 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fleeting.counting import Floats, check_matrix
 from fleeting.errors import UserError
-from fleeting.metrics import (
-    METRICS,
-    Floats,
-    check_matrix,
-    macro,
-)
+from fleeting.metrics import METRICS, macro
 
 EXACT_GROUPS = 13
 """Up to so many subjects `permutation` enumerates all exchanges (2**13 = 8192) instead of drawing them."""
@@ -61,7 +57,7 @@ def _check_seeds(matrices: npt.ArrayLike, name: str) -> Floats:
     if counts.ndim not in (3, 4) or 0 in counts.shape:
         raise UserError(
             f"{name}: want (subjects, C, C) or (seeds, subjects, C, C), got {counts.shape}; "
-            "make one matrix a subject with metrics.by_group"
+            "make one matrix a subject with counting.by_group"
         )
     if not counts.any():
         raise UserError(f"{name}: want at least one clip, got none; check the predictions table")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from fleeting import augment, metrics, samples
+from fleeting import augment, counting, metrics, samples
 from fleeting.errors import UserError
 from fleeting.recipe import Recipe as Recipe
 from fleeting.records import Array, Samples
@@ -367,7 +367,7 @@ def _uf1(network: nn.Module, valid: Samples, recipe: Recipe, context: Context) -
     if valid.y is None:
         raise UserError("want labelled validation samples, got none; give the fold a validation part")
     guess = predict(network, valid, recipe, context.device).argmax(1)
-    return float(metrics.uf1(metrics.confusion(valid.y, guess, valid.classes)))
+    return float(metrics.uf1(counting.confusion(valid.y, guess, valid.classes)))
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -22,11 +22,11 @@ from fleeting import (
     look,
     page,
     plugins,
-    runs,
     samples,
     saving,
     seeing,
     training,
+    voting,
 )
 from fleeting.config import Experiment
 from fleeting.errors import UserError, nearest
@@ -239,7 +239,7 @@ def explain(model: Model, seen: Seen, words: Sequence[str], known: bool) -> Expl
 def _voted(model: Model, packed: Samples) -> Array:
     """(C,) as `fleeting predict` says it."""
     probs = training.predict(model.network, packed, model.recipe)
-    return np.asarray(runs.vote(probs[None], model.recipe.vote)[0])
+    return np.asarray(voting.vote(probs[None], model.recipe.vote)[0])
 
 
 def _mean_heat(model: Model, views: Sequence[View], target: int, method: str) -> Array:

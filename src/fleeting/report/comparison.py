@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleeting import repeats, runs, scoring
+from fleeting import predictions, repeats, scoring
 from fleeting.errors import UserError
 from fleeting.report.blocks import Block, Cell, Heading, Table, Text
 from fleeting.report.drawing import signed
@@ -97,7 +97,7 @@ def _over_splits(first: Reading, other: Reading) -> list[dict[str, Any]]:
     """As `scoring.repeated`, on what both runs tested in the same seed."""
     if first.run.classes != other.run.classes:
         return []
-    tables = [runs.table(reading.run) for reading in (first, other)]
+    tables = [predictions.table(reading.run) for reading in (first, other)]
     places = [list(zip(table["seed"], table["key"], strict=True)) for table in tables]
     both = set(places[0]) & set(places[1])
     kept = [table[[place in both for place in listed]] for table, listed in zip(tables, places, strict=True)]

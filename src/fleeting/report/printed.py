@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fleeting import published, runs, selection
+from fleeting import predictions, published, selection
 from fleeting.report.blocks import Block, Cell, Heading, Listing, Table, Text, interval, number
 from fleeting.report.drawing import Figure
 from fleeting.report.figures import Point
@@ -115,7 +115,7 @@ def _floors(placed: Sequence[Reading]) -> tuple[_Roll, _Roll]:
     if not placed:
         return _CHANCE, _CHOSEN
     run = placed[0].run
-    table = runs.table(run)
+    table = predictions.table(run)
     rows = table[table["seed"] == table["seed"].iloc[0]]
     truth, folds = run.labels(rows["key"]), rows["fold"].to_numpy()
     one, many = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fleeting import runs, scoring
+from fleeting import predictions, runs, scoring
 from fleeting.errors import UserError
 from fleeting.report.strip import Person
 
@@ -118,7 +118,7 @@ def _read(run: runs.Run, label: str) -> Reading:
 
 def people(reading: Reading, part: str) -> tuple[int, list[Person]]:
     """The first seed that is scored, and its subjects: by corpus, then from the worst recognised to the best."""
-    table = runs.table(reading.run)
+    table = predictions.table(reading.run)
     rows = table[table["part"] == part]
     seed = int(rows["seed"].min())
     number = {word: index for index, word in enumerate(reading.run.classes)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleeting import runs
+from fleeting import predictions
 from fleeting.report.blocks import (
     Banner,
     Beside,
@@ -318,7 +318,7 @@ def epochs(readings: Sequence[Reading]) -> list[Block]:
 
 
 def _curves(reading: Reading, part: str, name: str) -> Figure:
-    found = runs.curve(reading.run, part)
+    found = predictions.curve(reading.run, part)
     scores = [
         Line(f"UF1, seed {seed}" if len(found) > 1 else "UF1", list(map(float, values)))
         for seed, values in found.items()

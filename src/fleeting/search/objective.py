@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from fleeting import config, experiment, metrics, runs
+from fleeting import config, counting, experiment, metrics, predictions
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Clip, Fold
@@ -70,10 +70,10 @@ def score(plan: Plan, values: Mapping[str, Any], folder: Path) -> float:
     failed = done.failed()
     if failed:
         raise UserError(next(iter(failed.values())))
-    table = runs.table(done)
+    table = predictions.table(done)
     number = {word: index for index, word in enumerate(done.classes)}
     true, pred = (np.array([number[word] for word in table[name]]) for name in ("true", "pred"))
-    return float(metrics.METRICS[plan.searched.settings.metric](metrics.confusion(true, pred, len(number))))
+    return float(metrics.METRICS[plan.searched.settings.metric](counting.confusion(true, pred, len(number))))
 
 
 def chosen(folds: Sequence[Fold], name: str | None) -> Fold:
