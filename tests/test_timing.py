@@ -1,5 +1,6 @@
 """Timing: networks in turns, resolutions side by side, without a corpus."""
 
+import io
 import json
 import os
 import time
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rich.console
 import torch
 
 from fleeting import describe, plugins, timing
@@ -38,6 +40,14 @@ def test_every_network_takes_as_many_turns_and_says_what_it_is(tmp_path: Path) -
     assert (torch.get_num_threads(), os.environ["FLEETING_CACHE"]) == (threads, cache)
     assert not Path(cache).exists()  # nothing of the drawn clip stays
     assert describe.timing_table(found).row_count == 2
+    screen = io.StringIO()
+    rich.console.Console(file=screen, width=80).print(describe.timing_table(found))
+    assert all(row["name"] in screen.getvalue() for row in found["rows"])  # nothing pushes the names out of sight
+
+
+@pytest.mark.parametrize(("value", "words"), [(8322.9, "8323"), (106.7, "107"), (12.34, "12.3"), (0.0523, "0.0523")])
+def test_milliseconds_have_three_digits(value: float, words: str) -> None:
+    assert describe._ms(value) == words
 
 
 def test_a_slow_network_is_told_from_a_fast_one_whoever_comes_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -145,23 +146,31 @@ def repeated_table(found: Mapping[str, Any]) -> Table:
 
 def timing_table(found: Mapping[str, Any]) -> Table:
     """What `timing.run` found."""
-    names = ("experiment", "model", "device", "input", "parameters", "ms a view", "quartiles", "views", "ms a clip")
-    table = Table(*names, "before it", box=None, header_style="bold", padding=(0, 1))
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("experiment", overflow="fold", min_width=20)
+    table.add_column("on", no_wrap=True)
+    for name in ("size", "weights", "ms a view", "views", "ms a clip", "before"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in found["rows"]:
         label = f"{row['name']}, {row['change']}" if row["change"] else row["name"]
-        shapes = ", ".join(" x ".join(map(str, shape)) for shape in row["input"].values())
+        sides = ", ".join("x".join(map(str, shape[1:])) for shape in row["input"].values())
         low, high = row["quartiles_ms"]
-        size = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] >= 1e5 else f"{row['parameters']:,}"
-        numbers = (size, f"{row['ms_view']:.2f}", f"{low:.2f} {high:.2f}", str(row["views"]), f"{row['ms_clip']:.2f}")
-        words = (escape(word) for word in (label, row["model"], row["device"], shapes))
-        table.add_row(*words, *numbers, f"{row['before_ms']:.0f}")
+        count = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] >= 1e5 else f"{row['parameters']:,}"
+        view = f"{_ms(row['ms_view'])}\n{_ms(low)} – {_ms(high)}"
+        cells = escape(label), escape(row["device"]), sides, count, view, str(row["views"])
+        table.add_row(*cells, _ms(row["ms_clip"]), f"{row['before_ms']:.0f}")
     table.caption = Text(
         f"medians of {found['rounds']} turns, one view at a time; {found['processor']}, {found['threads']} threads; "
-        "ms a clip: all its views; before it: frames, faces, alignment and flow of the clip, one thread",
+        "weights: parameters; below: quartiles; ms a clip: all its views; before: frames, faces, alignment and flow of it, one thread",
         style="dim",
     )
     table.caption_justify = "left"
     return table
+
+
+def _ms(value: float) -> str:
+    """Three digits."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
 
 
 def _cell(block: Mapping[str, Any], name: str, over: str) -> str:
