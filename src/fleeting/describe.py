@@ -161,7 +161,8 @@ def timing_table(found: Mapping[str, Any]) -> Table:
         table.add_row(*cells, _ms(row["ms_clip"]), f"{row['before_ms']:.0f}")
     table.caption = Text(
         f"medians of {found['rounds']} turns, one view at a time; {found['processor']}, {found['threads']} threads; "
-        "weights: parameters; below: quartiles; ms a clip: all its views; before: frames, faces, alignment and flow of it, one thread",
+        "weights: parameters; below: quartiles; ms a clip: all its views; before: frames, faces, alignment and flow of "
+        "it, one thread",
         style="dim",
     )
     table.caption_justify = "left"
