@@ -15,7 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleeting import counting, files, predictions, runs, scoring, statistics
+import cv2
+import numpy as np
+
+from fleeting import counting, files, predictions, runs, samples, scoring, statistics
 
 MODELS = {"vit": "ViT", "swin": "Swin", "m36": "PoolFormer"}
 SAMPLINGS = ("af", "kfs", "mfs")
@@ -26,6 +29,7 @@ DECISIONS = {
     "_gru": "GRU over frames",
     "_lstm": "LSTM over frames",
 }
+PICTURE = "frame_study_small.png"
 CLASSED = (("ViT", "vit_af"), ("PoolFormer", "m36_mfs"))  # as Table V
 
 
@@ -36,6 +40,9 @@ def main() -> None:
     given = parser.parse_args()
     sections = (opening, splits, evolution, over_time, by_subject, crossed, classes, training)
     found = [part for section in sections for part in section(given.root)]
+    if faces := _faces(given.root):
+        (given.out.parent / PICTURE).write_bytes(faces)
+        found.insert(3, f"![Eight clips as M1 gives them to a network, and below as M2 does]({PICTURE})")
     files.write_text(given.out, "\n\n".join(found) + "\n")
 
 
@@ -54,6 +61,22 @@ def opening(root: Path) -> Iterator[str]:
         """**In the random splits the same people are on both sides.** Such scores say little about new people; the
         section by subject does."""
     )
+
+
+def _faces(root: Path) -> bytes | None:
+    """Apexes of eight clips, M1 over M2, as a PNG; None where the packed pictures are gone."""
+    rows = []
+    for name in ("vit_af_m1", "vit_af_m2"):
+        folder = root / "split" / name
+        if not folder.is_dir() or not runs.Run(folder).samples.is_dir():
+            return None
+        packed = samples.read(runs.Run(folder).samples)
+        chosen = samples.testing(packed, sorted(map(str, packed.keys))[::32][:8])
+        faces = [cv2.resize(np.moveaxis(face, 0, -1), (144, 144), interpolation=cv2.INTER_NEAREST)
+                 for face in packed.x["frame"][chosen.rows]]  # fmt: skip
+        rows.append(np.hstack(faces))
+    done, data = cv2.imencode(".png", np.vstack(rows)[..., ::-1])
+    return data.tobytes() if done else None
 
 
 def splits(root: Path) -> Iterator[str]:
