@@ -176,8 +176,8 @@ STUDIES = {
             ),
         },
         "AMMSM's Table III on drawn faces. The paper's numbers are of CASME II, five classes. Flow is 28 px wide "
-        "here and 256 there, and equation 1, which counts pixels, weighs a ninth of what it does there: the last row makes "
-        "up for it.",
+        "here and 256 there, and equation 1, which counts pixels, weighs a ninth of what it does there: the last row "
+        "makes up for it.",
     ),
 }
 
