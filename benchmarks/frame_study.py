@@ -17,8 +17,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tomli_w
 
 from fleeting import counting, files, predictions, runs, samples, scoring, statistics
+from fleeting.report.drawing import Figure, standalone
+from fleeting.report.figures import Splits, differences
 
 MODELS = {"vit": "ViT", "swin": "Swin", "m36": "PoolFormer"}
 SAMPLINGS = ("af", "kfs", "mfs")
@@ -29,7 +32,7 @@ DECISIONS = {
     "_gru": "GRU over frames",
     "_lstm": "LSTM over frames",
 }
-PICTURE = "frame_study_small.png"
+TABLE3 = "## M1 against M2: Table III, and what many splits say"
 CLASSED = (("ViT", "vit_af"), ("PoolFormer", "m36_mfs"))  # as Table V
 
 
@@ -38,11 +41,15 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/frame_study_small.md"))
     given = parser.parse_args()
-    sections = (opening, splits, evolution, over_time, by_subject, crossed, classes, training)
-    found = [part for section in sections for part in section(given.root)]
+    sections = (opening, splits, evolution, over_time, by_subject, crossed, classes, training, made)
+    found = [part for section in sections for part in section(given.root) if part]
     if faces := _faces(given.root):
-        (given.out.parent / PICTURE).write_bytes(faces)
-        found.insert(3, f"![Eight clips as M1 gives them to a network, and below as M2 does]({PICTURE})")
+        given.out.with_suffix(".png").write_bytes(faces)
+        name = given.out.with_suffix(".png").name
+        found.insert(3, f"![Eight clips as M1 gives them to a network, and below as M2 does]({name})")
+    if drawn := _drawn(given.root):
+        files.write_text(given.out.with_suffix(".svg"), standalone(drawn.wide))
+        found.insert(found.index(TABLE3) + 1, f"![{drawn.alt}]({given.out.with_suffix('.svg').name})")
     files.write_text(given.out, "\n\n".join(found) + "\n")
 
 
@@ -90,14 +97,42 @@ def splits(root: Path) -> Iterator[str]:
         told = found["repeated"][0] if found["repeated"] else None
         rows.append((name, *_as_printed(first, second), *_all_splits(first, second, told)))
     if rows:
-        yield "## M1 against M2: Table III, and what many splits say"
+        yield TABLE3
+        yield paragraph(_verdict(root))
         yield table(heads, rows)
         yield paragraph(
             """Macro F1 over the classes that are tested. First split: what a paper with one split prints, with its
             bootstrap over its clips (1,000 resamples, percentile). All splits: means, with a bootstrap over all clips;
             the difference's interval and p are Nadeau and Bengio's, whose t-test knows that splits share their clips.
-            "Lower in": share of the splits in which M2 is below M1."""
+            "Lower in": share of the splits in which M2 is below M1. In the picture: a dot a split; mark and bar: the
+            mean and its corrected interval."""
         )
+
+
+def _verdict(root: Path) -> str:
+    """In how many rows M2 is below M1, on one split and on all."""
+    told = [scoring.compare([one, two])["repeated"] for _, one, two in _pairs(root / "split")]
+    found = [one[0] for one in told if one]
+    if not found:
+        return ""
+    # `compare` subtracts the later run from the first: above 0, M2 is the lower one
+    first = sum(one["by_seed"][min(one["by_seed"], key=int)] > 0 for one in found)
+    below = sum(one["corrected"]["interval"][0] > 0 for one in found)
+    above = sum(one["corrected"]["interval"][1] < 0 for one in found)
+    return f"""**The study reports that M2 lowers macro F1. Here M2 is below M1 in {first} of {len(found)} rows on the first
+        split; over all splits the corrected interval lies below 0 in {below} and above 0 in {above}** ({len(found)}
+        intervals of 95 % each, not corrected for their number)."""
+
+
+def _drawn(root: Path) -> Figure | None:
+    """A dot a split: M2 - M1 of each pair of rows."""
+    rows = []
+    for name, one, two in _pairs(root / "split"):
+        for told in scoring.compare([one, two])["repeated"]:
+            low, high = told["corrected"]["interval"]  # `compare` subtracts the later run from the first
+            values = [0.0 - value for value in told["by_seed"].values()]
+            rows.append(Splits(f"{name}: M2 minus M1", values, 0.0 - told["mean"], 0.0 - high, 0.0 - low))
+    return differences("splits", rows, "") if rows else None
 
 
 def _as_printed(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -296,6 +331,18 @@ def training(root: Path) -> Iterator[str]:
         "always others",
     )
     yield table(heads, rows)
+
+
+def made(root: Path) -> Iterator[str]:
+    run = runs.Run(next(folder for folder in sorted((root / "split").iterdir())))
+    own = root / "split" / "vit_af_m1"
+    run = runs.Run(own) if own.is_dir() else run
+    yield "## How it was made"
+    yield paragraph(
+        f"""`make results-frame-study-small`; the rows are the files `experiments/frame_study/*_small.toml`. {run.name}:
+        begun {run.header["started"]}, commit {run.header.get("commit") or "unknown"}; with everything filled in:"""
+    )
+    yield f"```toml\n{tomli_w.dumps(run.header['experiment'])}```"
 
 
 def _pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
