@@ -120,8 +120,8 @@ def _verdict(root: Path) -> str:
     below = sum(one["corrected"]["interval"][0] > 0 for one in found)
     above = sum(one["corrected"]["interval"][1] < 0 for one in found)
     return f"""**The study reports that M2 lowers macro F1. Here M2 is below M1 in {first} of {len(found)} rows on the
-        first split; over all splits the corrected interval lies below 0 in {below} and above 0 in {above}** ({len(found)}
-        intervals of 95 % each, not corrected for their number)."""
+        first split; over all splits the corrected interval lies below 0 in {below} and above 0 in {above}** (of
+        {len(found)} intervals of 95 %, not corrected for their number)."""
 
 
 def _drawn(root: Path) -> Figure | None:
