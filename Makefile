@@ -92,7 +92,7 @@ results-frame-study: $(VENV)/.installed
 # docs/results/frame_study_small.md: drawn faces in CASME II's numbers, about 45 minutes of one core; every run resumes
 FS_ROWS := $(foreach m,vit swin m36,$(foreach s,af kfs mfs,$(m)_$(s)_m1 $(m)_$(s)_m2)) vit_af_centre_384_grey \
   vit_af_centre_224_rgb vit_af_centre_224_grey vit_af_box_384_rgb vit_af_box_384_grey vit_af_box_224_rgb \
-  m36_mfs_m2_mean m36_mfs_m2_gru m36_mfs_m2_lstm
+  m36_mfs_m2_long m36_mfs_m2_mean m36_mfs_m2_gru m36_mfs_m2_lstm
 FS_SUBJECTS := vit_af_m1 vit_af_m2 swin_kfs_m1 swin_kfs_m2 m36_mfs_m1 m36_mfs_m2
 results-frame-study-small: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/frame_study_corpus.py drawn/casme2

@@ -9,7 +9,7 @@ The camera stands as in CASME II: by the landmarks that were published for its f
 the size. Emotions are action units by chance, so classes overlap; amplitudes are those of everyday expressions and not
 of micro-expressions, because a network of a thousandth of the size, at an eighth of the pixels, has to see them in
 single frames. At a median of 12 px a Swin of that size told frames in colours apart no better than dice (.19), at 24 px
-a little better (.26); the study in small is run there. What is found on these faces says nothing about people, and the
+a little better (.29); the study in small is run there. What is found on these faces says nothing about people, and the
 folder is marked as made up.
 """
 

@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleeting import config, deciding, engine, experiment, predictions, runs, samples, saving, scoring, training
+from fleeting import (
+    config,
+    dealing,
+    deciding,
+    engine,
+    experiment,
+    predictions,
+    runs,
+    samples,
+    saving,
+    scoring,
+    training,
+)
 from fleeting.errors import UserError
 from fleeting.records import Fold, FoldTask
 
@@ -461,10 +473,10 @@ def test_a_broken_clip_leaves_its_fold_and_moves_no_other_clip() -> None:
         Fold("one", train=("a", "b", "c"), valid=("d",), test={"x": ("e", "f"), "y": ("g",)}),
         Fold("two", train=("a", "d", "e"), test={"x": ("b",)}),
     ]
-    one, two = experiment.without(folds, {"c", "g"})
+    one, two = dealing.without(folds, {"c", "g"})
     assert (one.train, one.valid, one.test) == (("a", "b"), ("d",), {"x": ("e", "f")})
     assert two == folds[1]
-    assert [fold.name for fold in experiment.without(folds, {"b"})] == ["one"]  # nobody is left to test in the other
+    assert [fold.name for fold in dealing.without(folds, {"b"})] == ["one"]  # nobody is left to test in the other
 
 
 @pytest.mark.parametrize(
@@ -481,4 +493,44 @@ def test_a_fold_that_broken_clips_empty_ends_the_run(broken: set[str], words: st
         Fold("two", train=("a", "d", "e"), test={"x": ("b",)}),
     ]
     with pytest.raises(UserError, match=words):
-        experiment.without(folds, broken)
+        dealing.without(folds, broken)
+
+
+@pytest.mark.parametrize("lost", range(0, 34, 5))
+def test_a_broken_clip_moves_no_other_one_between_inner_splits(lost: int) -> None:
+    resolved = config.resolve(tables(inner=3))
+    keys = [f"d/s{subject:02d}/c{clip}" for subject in range(12) for clip in range(1 + subject % 4)] + [
+        "d/t/a",
+        "d/t/b",
+    ]
+    labels = dict.fromkeys(keys, 0)
+    fold = Fold("t", train=tuple(keys[:-2]), test={"all": tuple(keys[-2:])})
+    broken = keys[lost % (len(keys) - 2)]
+    whole = experiment.tasks(resolved, [fold], labels, seed=0)
+    less = experiment.tasks(resolved, [fold], labels, 0, {broken})
+    for before, after in zip(whole, less, strict=True):
+        assert set(after.test) == set(before.test) - {broken}
+        assert after.train.keys() == before.train.keys() - {broken}
+
+
+def test_an_inner_split_that_broken_clips_empty_ends_the_run() -> None:
+    resolved = config.resolve(tables(inner=2))
+    fold = Fold("t", train=("d/a/1", "d/b/1"), test={"all": ("d/t/1",)})
+    with pytest.raises(UserError, match=r"inner split \d: want clips on both sides"):
+        experiment.tasks(resolved, [fold], dict.fromkeys(("d/a/1", "d/b/1", "d/t/1"), 0), 0, {"d/a/1"})
+
+
+def test_other_folds_do_not_resume(standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hde = {"protocol": {"name": "hde"}, "seeds": [0]}
+    done = run(tmp_path / "run", standin, **hde)
+    next((done.folder / "tasks").glob("samm*.npz")).unlink()
+    dealt = experiment.split
+
+    def less(*given: Any) -> list[Fold]:
+        first, *rest = dealt(*given)
+        tested = {part: keys[1:] for part, keys in first.test.items()}
+        return [Fold(first.name, first.train, tested, first.valid), *rest]
+
+    monkeypatch.setattr(experiment, "split", less)
+    with pytest.raises(UserError, match="want the same folds"):
+        run(tmp_path / "run", standin, **hde)

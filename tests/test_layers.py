@@ -21,6 +21,7 @@ ALLOWED = {
     "files": {"errors"},
     "plugins": {"errors"},
     "counting": BELOW,
+    "dealing": BELOW,
     "metrics": BELOW | {"counting"},
     "statistics": BELOW | {"counting", "metrics"},
     "selection": BELOW | {"counting", "metrics", "statistics"},

@@ -267,6 +267,16 @@ def test_a_recording_is_not_written_over(tmp_path: Path, monkeypatch: pytest.Mon
         magnify.clips._apart(Clip("d", "s", "c", tmp_path / name), tmp_path / out)
 
 
+def test_a_link_to_a_recording_is_not_written_over(tmp_path: Path) -> None:
+    """As corpora are kept by git-annex: the link would be replaced by the magnified video."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "target.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "kept" / "target.mp4")
+    for out in (tmp_path / "link.mp4", tmp_path / "kept" / "target.mp4"):
+        with pytest.raises(UserError, match="want to keep the recording"):
+            magnify.clips._apart(Clip("d", "s", "c", tmp_path / "link.mp4"), out)
+
+
 def test_nothing_is_written_among_the_frames(tmp_path: Path) -> None:
     """The picture would be taken for a frame the next time."""
     (tmp_path / "frames").mkdir()

@@ -246,6 +246,14 @@ def test_splits_are_paired_although_one_run_could_not_prepare_every_clip(tmp_pat
     assert told["train"] == pytest.approx(118 - np.mean(sizes))
 
 
+def test_a_third_run_that_lacks_clips_takes_no_splits_from_the_others(tmp_path: Path) -> None:
+    one, two = drawn_run(tmp_path / "one", 0.8), drawn_run(tmp_path / "two", 0.5)
+    less = drawn_run(tmp_path / "less", 0.6, broken=frozenset({3, 50, 77}))
+    for order in ([one, two, less], [less, one, two]):
+        told = scoring.compare([run.folder for run in order])["repeated"]
+        assert [pair["splits"] for pair in told] == [8, 8]
+
+
 def test_seeds_of_one_split_have_no_distribution_over_splits(random_run: runs.Run) -> None:
     assert scoring.compare([random_run.folder, random_run.folder])["repeated"] == []
 

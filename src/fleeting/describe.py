@@ -148,12 +148,13 @@ def timing_table(found: Mapping[str, Any]) -> Table:
     """What `timing.run` found."""
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("experiment", overflow="fold", min_width=20)
-    table.add_column("on", no_wrap=True)
-    for name in ("size", "weights", "ms a view", "views", "ms a clip", "before"):
+    table.add_column("on", overflow="fold")
+    table.add_column("size", justify="right", overflow="fold")
+    for name in ("weights", "ms a view", "views", "ms a clip", "before"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found["rows"]:
         label = f"{row['name']}, {row['change']}" if row["change"] else row["name"]
-        sides = ", ".join("x".join(map(str, shape[1:])) for shape in row["input"].values())
+        sides = "\n".join("x".join(map(str, shape[1:])) for shape in row["input"].values())
         low, high = row["quartiles_ms"]
         count = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] >= 1e5 else f"{row['parameters']:,}"
         view = f"{_ms(row['ms_view'])}\n{_ms(low)} – {_ms(high)}"

@@ -5,15 +5,27 @@ from __future__ import annotations
 import platform
 import time
 import zlib
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cache as memoised
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import config, doctor, engine, files, fitting, machine, plugins, predictions, preparation, runs, samples
+from fleeting import (
+    config,
+    dealing,
+    doctor,
+    engine,
+    files,
+    fitting,
+    machine,
+    plugins,
+    predictions,
+    preparation,
+    runs,
+    samples,
+)
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.records import Array, Clip, Fold, FoldResult, FoldTask, Samples, unique
@@ -58,9 +70,9 @@ def run(
     clips, labels, dropped = load(experiment, roots)
     packed, broken, notices = prepare(experiment, clips, progress, jobs)
     drawn = {seed: (splitter or split)(experiment, clips, labels, seed) for seed in experiment.seeds}
-    folds = {seed: without(of_seed, broken) for seed, of_seed in drawn.items()}
+    folds = {seed: dealing.without(of_seed, broken) for seed, of_seed in drawn.items()}
     clips = [clip for clip in clips if clip.key not in broken]
-    todo = [task for seed in experiment.seeds for task in tasks(experiment, folds[seed], labels, seed)]
+    todo = [task for seed in experiment.seeds for task in tasks(experiment, drawn[seed], labels, seed, broken)]
     words = classes(experiment)
     begins = fitting.begins(experiment, packed, len(words)) if runs.pending(out, todo) else ()
     with runs.writing(out):
@@ -141,43 +153,10 @@ def split(experiment: Experiment, clips: Sequence[Clip], labels: Mapping[str, in
     return folds
 
 
-def without(folds: Sequence[Fold], broken: Container[str]) -> list[Fold]:
-    """Folds less the clips that could not be prepared, and less the folds that have nothing else to test.
-
-    They are taken out after the clips are dealt, so that a clip which fails under one preprocessing moves no other one:
-    two preprocessings are compared on the same split.
-
-    Raises:
-        UserError: nothing is left to train or validate on in a fold, or to test in any.
-    """
-
-    def left(keys: Iterable[str]) -> tuple[str, ...]:
-        return tuple(key for key in keys if key not in broken)
-
-    found = [
-        Fold(
-            name=fold.name,
-            train=left(fold.train),
-            test={part: kept for part, keys in fold.test.items() if (kept := left(keys))},
-            valid=left(fold.valid),
-        )
-        for fold in folds
-    ]
-    found = [fold for fold in found if fold.tested]
-    held = {fold.name for fold in folds if fold.valid}
-    for fold in found:
-        if not fold.train or (fold.name in held and not fold.valid):
-            side = "validate" if fold.train else "train"
-            raise UserError(f"fold {fold.name}: want clips to {side} on, got none that can be prepared; mend the clips")
-    if not found:
-        raise UserError("want clips to test, got none that can be prepared; mend the clips")
-    return found
-
-
 def examine(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> doctor.Report:
     """Who is in which part of the experiment's split, for every seed, before anything is prepared or trained.
 
-    Says what `split` would refuse. Clips that turn out to be broken are still among them; `without` takes them out.
+    Says what `split` would refuse. Clips that turn out to be broken are still among them.
 
     Raises:
         UserError: a corpus is missing or broken, or the protocol cannot split its clips.
@@ -191,20 +170,31 @@ def examine(experiment: Experiment, roots: Mapping[str, Path] | None = None) -> 
     return doctor.examine_split(experiment.name, folds, clips, named, made_up)
 
 
-def tasks(experiment: Experiment, folds: Sequence[Fold], labels: Mapping[str, int], seed: int) -> list[FoldTask]:
+def tasks(
+    experiment: Experiment, folds: Sequence[Fold], labels: Mapping[str, int], seed: int, broken: Container[str] = ()
+) -> list[FoldTask]:
     """Stage 12: each fold, and its inner splits, which test only inside the fold's training part.
 
     Inner splits deal the training subjects out, shuffled with the seed, largest first, so that each subject is
-    tested by one inner task.
+    tested by one inner task. Clips in `broken` are dealt too, and then taken out, see `dealing.without`.
+
+    Raises:
+        UserError: as `dealing.without`; too few subjects; an inner split has nothing left to train on or to test.
     """
     found = []
-    for fold in folds:
+    dealt = {fold.name: dealing.deal(fold.train, experiment.inner, seed) for fold in folds}
+    for fold in dealing.without(folds, broken):
         train = {key: labels[key] for key in fold.train}
         valid = {key: labels[key] for key in fold.valid}
         found.append(FoldTask(fold=fold.name, seed=seed, inner=None, train=train, valid=valid, test=fold.tested))
-        for inner, held in enumerate(_deal(fold.train, experiment.inner, seed)):
+        for inner, held in enumerate(dealt[fold.name]):
             rest = {key: label for key, label in train.items() if key not in held}
-            found.append(FoldTask(fold.name, seed, inner, rest, {}, tuple(key for key in fold.train if key in held)))
+            test = tuple(key for key in fold.train if key in held)
+            if not rest or not test:
+                raise UserError(
+                    f"fold {fold.name}, inner split {inner}: want clips on both sides, got none; lower inner"
+                )
+            found.append(FoldTask(fold.name, seed, inner, rest, {}, test))
     return found
 
 
@@ -338,18 +328,6 @@ def _opened(folder: Path) -> tuple[Experiment, Samples]:
     """Experiment and samples of a run folder, once a process."""
     run = runs.Run(folder)
     return config.resolve(run.header["experiment"], str(folder / "run.toml")), samples.read(run.samples)
-
-
-def _deal(keys: Sequence[str], parts: int, seed: int) -> list[set[str]]:
-    """Clip keys in `parts` sets of about equal size, each subject in one."""
-    sizes = Counter(key.rpartition("/")[0] for key in keys)
-    if parts > len(sizes):
-        raise UserError(f"want at least {parts} training subjects for inner = {parts}, got {len(sizes)}; lower inner")
-    order = [sorted(sizes)[index] for index in np.random.default_rng(seed).permutation(len(sizes))]
-    dealt: list[list[str]] = [[] for _ in range(parts)]
-    for subject in sorted(order, key=lambda name: -sizes[name]) if parts else []:
-        min(dealt, key=lambda part: sum(sizes[name] for name in part)).append(subject)
-    return [{key for key in keys if key.rpartition("/")[0] in part} for part in dealt]
 
 
 def _devices(device: str) -> list[str]:

@@ -245,7 +245,7 @@ def begin(
         folds: seed -> folds.
 
     Raises:
-        UserError: the folder holds another run (experiment or clips differ), or something that is no run.
+        UserError: the folder holds another run (experiment, clips or folds differ), or something that is no run.
     """
     rows = [_clip_row(clip, labels[clip.key]) for clip in clips]
     tables = {**header, "clips_sha256": _clips_digest(rows)}
@@ -258,6 +258,7 @@ def begin(
                     f"{folder}: want the same {what} to resume this run, got another ({why}); choose another --out, "
                     "or delete the folder"
                 )
+        _check_folds(run, folds)
         return run
     if folder.exists() and any(not _is_leftover(path) for path in folder.iterdir()):
         raise UserError(f"{folder}: want a new folder or a run, got a folder with other things; choose another --out")
@@ -272,6 +273,21 @@ def begin(
     _write_csv(folder / "folds.csv", _FOLD_COLUMNS, tested)
     files.write_text(folder / "run.toml", tomli_w.dumps(tables))
     return Run(folder)
+
+
+def _check_folds(run: Run, folds: Mapping[int, Sequence[Fold]]) -> None:
+    now = {
+        (seed, fold.name): {part: set(keys) for part, keys in fold.test.items() if keys}
+        for seed, of_seed in folds.items()
+        for fold in of_seed
+    }
+    then = {place: {part: set(keys) for part, keys in parts.items()} for place, parts in run.folds.items()}
+    for seed, name in sorted(now.keys() | then.keys()):
+        if now.get((seed, name)) != then.get((seed, name)):
+            raise UserError(
+                f"{run.folder}: want the same folds to resume this run, got others (seed {seed}, fold {name}); choose "
+                "another --out, or delete the folder"
+            )
 
 
 def place_samples(folder: Path, samples: Path) -> None:

@@ -122,25 +122,28 @@ def repeated(opened: Sequence[runs.Run], tables: Sequence[pd.DataFrame], metric:
 
     Returns:
         ``[{first, second, part, ...}]``, difference = first - second, for runs whose seeds draw another test part each
-        (a repeated stratified split) and that drew the same ones in at least two seeds, but for clips that one of the
-        runs could not prepare; else nothing: seeds that test the same clips tell of the training, not of the clips.
+        and that drew and finished the same ones in two seeds or more, but for clips that one could not prepare.
     """
     if not all(repeats.drawn(run.folds) for run in opened):
         return []
     found = []
+    shared = frozenset.intersection(*(frozenset(run.clips) for run in opened))
     for run, table in zip(opened[1:], tables[1:], strict=True):
         for part in sorted(set(tables[0]["part"]) & set(table["part"])):
             one, two = (whole[whole["part"] == part] for whole in (tables[0], table))
-            told = _differences((opened[0], run), (one, two), part, metric)
+            told = _differences((opened[0], run), (one, two), shared, part, metric)
             found += [{"first": opened[0].name, "second": run.name, "part": part, **told}] if told else []
     return found
 
 
 def _differences(
-    pair: tuple[runs.Run, runs.Run], rows: tuple[pd.DataFrame, pd.DataFrame], part: str, metric: str
+    pair: tuple[runs.Run, runs.Run],
+    rows: tuple[pd.DataFrame, pd.DataFrame],
+    shared: frozenset[str],
+    part: str,
+    metric: str,
 ) -> dict[str, Any]:
-    both = pair[0].clips.keys() & pair[1].clips.keys()
-    one, two = ({seed: keys & both for seed, keys in repeats.tested(run.folds, part).items()} for run in pair)
+    one, two = ({seed: keys & shared for seed, keys in repeats.tested(run.folds, part).items()} for run in pair)
     known = {int(str(seed)): set(keys) for seed, keys in rows[0].groupby("seed")["key"]}
     seeds = [seed for seed, keys in one.items() if two.get(seed) == keys == known.get(seed)]
     if len(seeds) < 2:
@@ -148,7 +151,7 @@ def _differences(
     matrices = [_matrices(table, pair[0].classes) for table in rows]
     scores = [{seed: float(metrics.METRICS[metric](found[seed].sum(0))) for seed in seeds} for found in matrices]
     test = float(np.mean([len(one[seed]) for seed in seeds]))
-    return repeats.differences(scores[0], scores[1], len(both) - test, test)
+    return repeats.differences(scores[0], scores[1], len(shared) - test, test)
 
 
 def _opened(folders: Sequence[Path], select: str) -> tuple[list[runs.Run], list[pd.DataFrame]]:

@@ -180,8 +180,11 @@ def compare(
     output.print(table)
     if found["repeated"]:
         output.print(describe.repeated_table(found))
-    elif found["drawn"]:
-        output.print("random splits, but no two seeds in which the runs drew the same one: nothing paired by seed")
+    paired = {one["second"] for one in found["repeated"]}
+    for scores in found["runs"][1:] if found["drawn"] else ():
+        if scores["run"] not in paired:
+            words = "random splits, of which both drew alike and finished fewer than two: nothing paired by seed"
+            output.print(f"{scores['run']}: {words}", markup=False, highlight=False)
     output.print(f"on the {found['common']} clips that all runs tested; {found['left_out']} left out", style="dim")
     return None
 

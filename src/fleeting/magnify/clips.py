@@ -128,10 +128,10 @@ def _apart(clip: Clip, out: Path) -> None:
     """What is written must not take the place of the recording, nor lie among its frames."""
     folder, source = out.parent.resolve(), clip.frames
     if isinstance(source, Path) and source.is_file():
-        recording = source.resolve()
-        of_a_moment = re.fullmatch(rf"{re.escape(out.stem)}(_\d+)?", recording.stem)
-        if recording.parent == folder and recording.suffix.lower() == ".mp4" and of_a_moment:
-            raise UserError(f"{out}: want to keep the recording, got a video of its name; choose another --out")
+        for recording in (source.resolve(), source.parent.resolve() / source.name):  # a link may lead elsewhere
+            of_a_moment = re.fullmatch(rf"{re.escape(out.stem)}(_\d+)?", recording.stem)
+            if recording.parent == folder and recording.suffix.lower() == ".mp4" and of_a_moment:
+                raise UserError(f"{out}: want to keep the recording, got a video of its name; choose another --out")
         return
     folders = {source} if isinstance(source, Path) else {path.parent for path in source or ()}
     if folder in {path.resolve() for path in folders}:

@@ -176,7 +176,7 @@ PAPER = Paper(
         "The U-Net is only called standard: that of Ronneberger et al. with padded convolutions and no norm, half of "
         "all parameters (magnifier_width); the map of the factor is one channel that holds the factor, where the work "
         "it is taken from encodes it by sines (magnifier_map). It works in units of the flow's root mean square, which "
-        "in pixels is far below the factors beside it; in pixels it learns nothing in a hundred steps "
+        "in pixels is far below the factors beside it; in pixels it learns little in 300 steps "
         "(magnifier_units).",
         "Equation 1 is a sum; here the mean over channels and places, or it would be 130,000 times the cross-entropy "
         "(magnifier_weight).",

@@ -109,9 +109,9 @@ def _apart(first: Reading, other: Reading) -> Text | None:
     if first.run.classes != other.run.classes or not all(repeats.drawn(one.run.folds) for one in (first, other)):
         return None
     return Text(
-        f"{other.label} and {first.label} both draw their test parts, but there are no two seeds in which they drew "
-        "the same one, so nothing is paired split by split. Clips that only one of them could prepare do not matter; "
-        "other seeds, classes or corpora do.",
+        f"{other.label} and {first.label} both draw their test parts, but there are fewer than two seeds in which both "
+        "drew and finished the same one, so nothing is paired split by split. Clips that only one of them could "
+        "prepare do not matter; other seeds, classes or corpora do.",
         "note",
     )
 

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fleeting import config, experiment
+from fleeting import config, dealing, experiment
 from fleeting.config import Experiment
 from fleeting.errors import UserError
 from fleeting.search import objective, results, spaces, study, workers
@@ -76,7 +76,7 @@ def _planned(
     clips, labels, _ = experiment.load(resolved)
     _, broken, _ = experiment.prepare(resolved, clips, progress, jobs)
     drawn = {seed: experiment.split(resolved, clips, labels, seed) for seed in resolved.seeds}
-    folds = {seed: experiment.without(of_seed, broken) for seed, of_seed in drawn.items()}
+    folds = {seed: dealing.without(of_seed, broken) for seed, of_seed in drawn.items()}
     seed = resolved.seeds[0]
     fold = objective.chosen(folds[seed], searched.settings.fold)
     seen = {*fold.train}
