@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +44,38 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/frame_study_small.md"))
     given = parser.parse_args()
+    root = given.root
     sections = (opening, splits, evolution, over_time, by_subject, crossed, classes, training, made)
-    found = [part for section in sections for part in section(given.root) if part]
-    if faces := _faces(given.root):
+    found = [part for section in sections for part in section(root) if part]
+    if faces := _faces(root):
         given.out.with_suffix(".png").write_bytes(faces)
         name = given.out.with_suffix(".png").name
         found.insert(3, f"![Eight clips as M1 gives them to a network, and below as M2 does]({name})")
-    if drawn := _drawn(given.root):
+    if drawn := _drawn(root):
         files.write_text(given.out.with_suffix(".svg"), standalone(drawn.wide))
         found.insert(found.index(TABLE3) + 1, f"![{drawn.alt}]({given.out.with_suffix('.svg').name})")
     files.write_text(given.out, "\n\n".join(found) + "\n")
 
 
+# each is asked for by several sections; a comparison exchanges subjects thousands of times
+_compared = cache(lambda one, two: scoring.compare([one, two]))
+_scored = cache(scoring.score_run)
+
+
+def _told(one: Path, two: Path) -> tuple[Splits, Mapping[str, Any]] | None:
+    """Two minus one over the random splits, and the rest of what is known of it."""
+    found = _compared(one, two)["repeated"]
+    return (Splits.of("", found[0]), found[0]) if found else None
+
+
+def _own(root: Path) -> runs.Run:
+    """The run that speaks for all: ViT's first, or the first that is there."""
+    own = root / "split" / "vit_af_m1"
+    return runs.Run(own if own.is_dir() else min((root / "split").iterdir()))
+
+
 def opening(root: Path) -> Iterator[str]:
-    run = runs.Run(next(folder for folder in sorted((root / "split").iterdir())))
+    run = _own(root)
     parts = next(iter(run.folds.values()))
     tested = sum(map(len, parts.values()))
     splits = len(run.seeds)
@@ -76,9 +96,10 @@ def _faces(root: Path) -> bytes | None:
     rows = []
     for name in ("vit_af_m1", "vit_af_m2"):
         folder = root / "split" / name
-        if not folder.is_dir() or not runs.Run(folder).samples.is_dir():
+        where = runs.Run(folder).samples if folder.is_dir() else None
+        if where is None or not where.is_dir():
             return None
-        packed = samples.read(runs.Run(folder).samples)
+        packed = samples.read(where)
         chosen = samples.testing(packed, sorted(map(str, packed.keys))[::32][:8])
         faces = [cv2.resize(np.moveaxis(face, 0, -1), (144, 144), interpolation=cv2.INTER_NEAREST)
                  for face in packed.x["frame"][chosen.rows]]  # fmt: skip
@@ -93,10 +114,8 @@ def splits(root: Path) -> Iterator[str]:
              "corrected 95 %", "p", "lower in", "range of M2 - M1")  # fmt: skip
     rows = []
     for name, one, two in _pairs(root / "split"):
-        found = scoring.compare([one, two])
-        first, second = found["runs"]
-        told = found["repeated"][0] if found["repeated"] else None
-        rows.append((name, *_as_printed(first, second), *_all_splits(first, second, told)))
+        first, second = _compared(one, two)["runs"]
+        rows.append((name, *_as_printed(first, second), *_all_splits(first, second, _told(one, two))))
     if rows:
         yield TABLE3
         yield paragraph(_verdict(root))
@@ -112,14 +131,12 @@ def splits(root: Path) -> Iterator[str]:
 
 def _verdict(root: Path) -> str:
     """In how many rows M2 is below M1, on one split and on all."""
-    told = [scoring.compare([one, two])["repeated"] for _, one, two in _pairs(root / "split")]
-    found = [one[0] for one in told if one]
+    found = [told[0] for _, one, two in _pairs(root / "split") if (told := _told(one, two))]
     if not found:
         return ""
-    # `compare` subtracts the later run from the first: above 0, M2 is the lower one
-    first = sum(one["by_seed"][min(one["by_seed"], key=int)] > 0 for one in found)
-    below = sum(one["corrected"]["interval"][0] > 0 for one in found)
-    above = sum(one["corrected"]["interval"][1] < 0 for one in found)
+    first, below, above = (
+        sum(one.values[0] < 0 for one in found), sum(one.high < 0 for one in found), sum(one.low > 0 for one in found)
+    )  # fmt: skip
     return f"""**The study reports that M2 lowers macro F1. Here M2 is below M1 in {first} of {len(found)} rows on the
         first split; over all splits the corrected interval lies below 0 in {below} and above 0 in {above}** (of
         {len(found)} intervals of 95 %, not corrected for their number)."""
@@ -127,12 +144,11 @@ def _verdict(root: Path) -> str:
 
 def _drawn(root: Path) -> Figure | None:
     """A dot a split: M2 - M1 of each pair of rows."""
-    rows = []
-    for name, one, two in _pairs(root / "split"):
-        for told in scoring.compare([one, two])["repeated"]:
-            low, high = told["corrected"]["interval"]  # `compare` subtracts the later run from the first
-            values = [0.0 - value for value in told["by_seed"].values()]
-            rows.append(Splits(f"{name}: M2 minus M1", values, 0.0 - told["mean"], 0.0 - high, 0.0 - low))
+    rows = [
+        replace(told[0], label=f"{name}: M2 minus M1")
+        for name, one, two in _pairs(root / "split")
+        if (told := _told(one, two))
+    ]
     return differences("splits", rows, "") if rows else None
 
 
@@ -154,16 +170,22 @@ def _of_split(scores: Mapping[str, Any], seed: int) -> str:
     return f"[{low:.2f}, {high:.2f}]"
 
 
-def _all_splits(first: Mapping[str, Any], second: Mapping[str, Any], told: Mapping[str, Any] | None) -> Sequence[str]:
+def _all_splits(
+    first: Mapping[str, Any], second: Mapping[str, Any], told: tuple[Splits, Mapping[str, Any]] | None
+) -> Sequence[str]:
     means = (f"{first['uf1']:.4f} {clips(first)}", f"{second['uf1']:.4f} {clips(second)}")
     if told is None:
         return (*means, *["-"] * 5)
-    low, high = told["corrected"]["interval"]
-    least, most = told["range"]
-    # `compare` subtracts the later run from the first
-    interval_, p = f"[{0.0 - high:+.3f}, {0.0 - low:+.3f}]", f"{told['corrected']['p']:.3f}"
-    lower, spread = f"{100 * told['higher']:.0f} %", f"{0.0 - most:+.3f} to {0.0 - least:+.3f}"
-    return (*means, f"{0.0 - told['mean']:+.4f}", interval_, p, lower, spread)
+    one, rest = told
+    # `higher`: the share in which the first run is
+    lower, spread = f"{100 * rest['higher']:.0f} %", f"{min(one.values):+.3f} to {max(one.values):+.3f}"
+    return (*means, *_numbers(told), lower, spread)
+
+
+def _numbers(told: tuple[Splits, Mapping[str, Any]]) -> tuple[str, str, str]:
+    """The mean difference over the splits, its corrected interval and p."""
+    one, rest = told
+    return f"{one.mean:+.4f}", f"[{one.low:+.3f}, {one.high:+.3f}]", f"{rest['corrected']['p']:.3f}"
 
 
 def clips(scores: Mapping[str, Any]) -> str:
@@ -177,7 +199,7 @@ def evolution(root: Path) -> Iterator[str]:
     for model, name in MODELS.items():
         folders = [root / "split" / f"{model}_{sampling}_m1" for sampling in SAMPLINGS]
         if all(folder.is_dir() for folder in folders):
-            scores = [scoring.score_run(folder) for folder in folders]
+            scores = [_scored(folder) for folder in folders]
             cells = [f"{one['uf1']:.4f} {_range(one)}" for one in scores]
             rows.append((name, *cells))
     if rows:
@@ -214,7 +236,7 @@ def over_time(root: Path) -> Iterator[str]:
         if len(there) < 2 or not base.is_dir():
             continue
         for words, folder in there.items():
-            scores = scoring.score_run(folder)
+            scores = _scored(folder)
             cells = f"{scores['uf1']:.4f} {clips(scores)}", f"{scores['train_accuracy']:.3f}"
             rows.append((preprocessing.upper(), words, *cells, *_minus(base, folder)))
     if rows:
@@ -233,7 +255,7 @@ def by_subject(root: Path) -> Iterator[str]:
     """M1 against M2 with every clip tested once, by a network that has not met the person."""
     rows = []
     for name, one, two in _pairs(root / "subjects"):
-        found = scoring.compare([one, two])
+        found = _compared(one, two)
         (first, second), pair = found["runs"], found["pairs"][0]
         cells = (f"{scores['uf1']:.4f} {interval(scores)} | {clips(scores)}" for scores in (first, second))
         rows.append((name, *" | ".join(cells).split(" | "), f"{0.0 - pair['difference']:+.4f}", f"{pair['p']:.3f}",
@@ -260,7 +282,7 @@ def crossed(root: Path) -> Iterator[str]:
     base = there["centre", 384, "rgb"]
     rows = []
     for (crop, size, colour), folder in there.items():
-        scores = scoring.score_run(folder)
+        scores = _scored(folder)
         name = {"vit_af_m1": " (M1)", "vit_af_m2": " (M2)"}.get(folder.name, "")
         rows.append((f"{crop}{name}", str(size), colour, f"{scores['uf1']:.4f}", *_minus(base, folder)))
     yield "## Crop, size and colour crossed: ViT on apex frames"
@@ -271,17 +293,9 @@ def crossed(root: Path) -> Iterator[str]:
 
 
 def _minus(base: Path, folder: Path) -> tuple[str, str, str]:
-    """The mean difference over the splits, its corrected interval and p."""
-    told = scoring.compare([base, folder])["repeated"] if folder != base else []
-    if not told:
-        return ("-", "-", "-")
-    low, high = told[0]["corrected"]["interval"]
-    # `compare` subtracts the later run from the first
-    return (
-        f"{0.0 - told[0]['mean']:+.4f}",
-        f"[{0.0 - high:+.3f}, {0.0 - low:+.3f}]",
-        f"{told[0]['corrected']['p']:.3f}",
-    )
+    """`_numbers` of a run minus the base; dashes for the base itself."""
+    told = _told(base, folder) if folder != base else None
+    return _numbers(told) if told else ("-", "-", "-")
 
 
 def _crossed(crop: str, size: int, colour: str) -> str:
@@ -297,7 +311,7 @@ def classes(root: Path) -> Iterator[str]:
             folder = root / "split" / f"{row}_{preprocessing}"
             if folder.is_dir():
                 names.append(f"{model} {preprocessing.upper()}")
-                columns.append(scoring.score_run(folder)["per_class"])
+                columns.append(_scored(folder)["per_class"])
     if columns:
         yield "## Classes: Table V"
         rows = [
@@ -317,7 +331,7 @@ def training(root: Path) -> Iterator[str]:
     rows = []
     for kind in ("split", "subjects"):
         for folder in sorted((root / kind).iterdir()) if (root / kind).is_dir() else ():
-            scores = scoring.score_run(folder)
+            scores = _scored(folder)
             done = scores["tasks"]
             floor, majority = scores["floor"]["uf1"][0], scores["majority"]["uf1"]
             numbers = scores["train_accuracy"], scores["accuracy"], scores["uf1_all"], floor, majority
@@ -337,9 +351,7 @@ def training(root: Path) -> Iterator[str]:
 
 
 def made(root: Path) -> Iterator[str]:
-    run = runs.Run(next(folder for folder in sorted((root / "split").iterdir())))
-    own = root / "split" / "vit_af_m1"
-    run = runs.Run(own) if own.is_dir() else run
+    run = _own(root)
     yield "## How it was made"
     yield paragraph(
         f"""`make results-frame-study-small`; the rows are the files `experiments/frame_study/*_small.toml`. {run.name}:

@@ -100,7 +100,7 @@ def compare_losses(steps: int, batch: int) -> None:
 
 def time_whole(epochs: int, jobs: int, rounds: int) -> None:
     """Prints the time of both, how often their predictions agree, and the scores."""
-    from fleeting import config, counting, experiment, metrics, predictions
+    from fleeting import config, counting, dealing, experiment, metrics, predictions
 
     root = Path(os.environ["FLEETING_TEST_DATA"]) / "megc2019"
     roots = {"megc2019_flow": root}
@@ -113,7 +113,7 @@ def time_whole(epochs: int, jobs: int, rounds: int) -> None:
         packed, *_ = experiment.prepare(resolved, clips)
         x = np.array(packed.x["flow"])
         y = packed.rows * 0 + [labels[str(key)] for key in packed.keys]
-        subjects = [str(key).rpartition("/")[0] for key in packed.keys]
+        subjects = [dealing.group(str(key)) for key in packed.keys]
         for turn in range(rounds):
             torch.set_num_threads(os.cpu_count() or 1)
             guess, plain_s = leave_one_subject_out(x, y, subjects, epochs)

@@ -58,7 +58,7 @@ ALLOWED = {
     "samples": BELOW | {"files"},
     "engine": BELOW,
     "recipe": BELOW,
-    "training": BELOW | {"augment", "counting", "metrics", "recipe", "samples", "files"},
+    "training": BELOW | {"augment", "counting", "dealing", "metrics", "recipe", "samples", "files"},
     "published": BELOW | {"files"},
     "voting": BELOW,
     "runs": BELOW | {"files", "voting"},

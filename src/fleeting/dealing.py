@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +12,46 @@ from fleeting.errors import UserError
 from fleeting.records import Fold
 
 
+def group(key: str) -> str:
+    """The corpus and the subject of a clip's key, as `Clip.group`."""
+    return key.rpartition("/")[0]
+
+
+class Partly(NamedTuple):
+    """A subject of which a fold of a seed tests `tested` of `clips` clips, and not the others."""
+
+    seed: int
+    fold: str
+    subject: str
+    tested: int
+    clips: int
+
+
+def partly(keys: Iterable[str], folds: Mapping[tuple[int, str], Mapping[str, Sequence[str]]]) -> Iterator[Partly]:
+    """Who is on both sides of a fold.
+
+    Args:
+        keys: of all clips.
+        folds: (seed, fold) -> part -> tested keys, as `runs.Run.folds`.
+    """
+    everything = Counter(group(key) for key in keys)
+    for (seed, fold), parts in folds.items():
+        tested = Counter(group(key) for part in parts.values() for key in part)
+        for name, count in sorted(tested.items()):
+            if count < everything[name]:
+                yield Partly(seed, fold, name, count, everything[name])
+
+
 def deal(keys: Sequence[str], parts: int, seed: int) -> list[set[str]]:
     """Clip keys in `parts` sets of about equal size, each subject in one."""
-    sizes = Counter(key.rpartition("/")[0] for key in keys)
+    sizes = Counter(group(key) for key in keys)
     if parts > len(sizes):
         raise UserError(f"want at least {parts} training subjects for inner = {parts}, got {len(sizes)}; lower inner")
     order = [sorted(sizes)[index] for index in np.random.default_rng(seed).permutation(len(sizes))]
     dealt: list[list[str]] = [[] for _ in range(parts)]
     for subject in sorted(order, key=lambda name: -sizes[name]) if parts else []:
         min(dealt, key=lambda part: sum(sizes[name] for name in part)).append(subject)
-    return [{key for key in keys if key.rpartition("/")[0] in part} for part in dealt]
+    return [{key for key in keys if group(key) in part} for part in dealt]
 
 
 def without(folds: Sequence[Fold], broken: Container[str]) -> list[Fold]:

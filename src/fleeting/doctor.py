@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fleeting import plugins, runs, video
+from fleeting import dealing, plugins, runs, video
 from fleeting.errors import UserError, ranges, spans
 from fleeting.records import Clip, Fold, Info
 
@@ -331,13 +331,9 @@ def _unfinished(run: runs.Run) -> Iterator[Finding]:
 
 def _overlap_of_run(run: runs.Run) -> Iterator[Finding]:
     """A run keeps what each fold tests: who is tested only in part is on both sides."""
-    everything = Counter(_group(key) for key in run.clips)
-    for (seed, fold), parts in run.folds.items():
-        tested = Counter(_group(key) for keys in parts.values() for key in keys)
-        for name, count in sorted(tested.items()):
-            if count < everything[name]:
-                text = f"fold {fold}, seed {seed}: {count} of its {everything[name]} clips are tested"
-                yield Finding("overlap", name, text)
+    for one in dealing.partly(run.clips, run.folds):
+        text = f"fold {one.fold}, seed {one.seed}: {one.tested} of its {one.clips} clips are tested"
+        yield Finding("overlap", one.subject, text)
 
 
 def _tested_twice(run: runs.Run) -> Iterator[Finding]:
@@ -356,10 +352,6 @@ def _list_of_run(run: runs.Run) -> Iterator[Finding]:
     tested = {key for parts in run.folds.values() for keys in parts.values() for key in keys}
     for key in sorted(tested - run.clips.keys()):
         yield Finding("list", key, "tested, but not in clips.csv; run again")
-
-
-def _group(key: str) -> str:
-    return key.rpartition("/")[0]
 
 
 def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -292,7 +292,7 @@ def train(
         {
             "experiment": config.plain(experiment),
             "classes": classes(experiment),
-            "shapes": {name: list(shape) for name, shape in fitting.shapes(experiment, packed).items()},
+            "shapes": {name: list(shape) for name, shape in fitting.shapes(experiment, samples.shapes(packed)).items()},
             "versions": machine.versions(),
             "trained_on": sorted({clip.group for clip in clips if clip.key in kept}),
         },

@@ -20,6 +20,22 @@ class Unwritable(UserError):
 
 
 @contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """Around what writes `path`, or below it: a full disk, or a folder without permission, in one line.
+
+    Raises:
+        Unwritable: for any OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder, "
+            "then run the same command again"
+        ) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that becomes `path` when the block ends well.
 
@@ -28,16 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise Unwritable(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder, "
-            "then run the same command again"
-        ) from error
+        with unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
     finally:
         # a folder that is a file, or gone, would raise here and hide what went wrong above
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fleeting import config, plugins, samples
@@ -13,20 +14,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def built(experiment: Experiment, packed: Samples, count: int) -> nn.Module:
-    """The network before training, for `count` classes.
+def built(experiment: Experiment, sizes: Mapping[str, tuple[int, ...]], count: int) -> nn.Module:
+    """The network before training, for `count` classes and views of these sizes (`samples.shapes`).
 
     Raises:
         UserError: it cannot be built for these pictures, or its first weights cannot be had.
     """
     model, options = config.plugin("models", experiment.model)
-    network: nn.Module = model.build(shapes(experiment, packed), count, options)
+    network: nn.Module = model.build(shapes(experiment, sizes), count, options)
     return network
 
 
 def begins(experiment: Experiment, packed: Samples, count: int) -> tuple[str, ...]:
     """What the network begins with. What cannot be built ends here, before any work."""
-    return tuple(getattr(built(experiment, packed, count), "notices", ()))
+    return tuple(getattr(built(experiment, samples.shapes(packed), count), "notices", ()))
 
 
 def fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Samples | None, context: Any) -> nn.Module:
@@ -43,19 +44,19 @@ def fitted(experiment: Experiment, packed: Samples, train: Samples, valid: Sampl
     from fleeting import training
 
     torch.manual_seed(context.seed)
-    network = built(experiment, packed, train.classes)
+    network = built(experiment, samples.shapes(packed), train.classes)
     fit = getattr(plugins.load("models", experiment.model.name), "fit", training.fit)
     trained: nn.Module = fit(network, train, valid, config.recipe(experiment), context)
     return trained
 
 
-def shapes(experiment: Experiment, packed: Samples) -> dict[str, tuple[int, ...]]:
-    """Of what the network sees: the pictures as the recipe crops them.
+def shapes(experiment: Experiment, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Of what the network sees: views of these sizes (`samples.shapes`) as the recipe crops them.
 
     Raises:
         UserError: they are smaller than that.
     """
-    sizes, crop = samples.shapes(packed), config.recipe(experiment).crop
+    crop = config.recipe(experiment).crop
     small = [size for size in sizes.values() if crop and min(size[-2:]) < crop]
     if small:
         raise UserError(f"want pictures of at least {crop} px to crop, got {small[0]}; lower recipe.crop")

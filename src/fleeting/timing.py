@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleeting import config, machine, plugins, preparation
+from fleeting import config, fitting, machine, preparation
 from fleeting import experiment as stages
 from fleeting.config import Experiment
 from fleeting.errors import UserError
@@ -107,8 +107,8 @@ def _entries(paths: Sequence[Path], asked: Asked, folder: Path, progress: Progre
         progress("reading", done, len(variants))
         experiment = config.read(path, [*asked.changes, *([change] if change else [])])
         views, before_ms = _views(experiment, clip, folder / f"cache{done}")
-        shapes = _shapes(experiment, views)
-        network = _network(experiment, shapes)
+        sizes = {name: array.shape for name, array in views[0].x.items()}
+        network = _network(experiment, sizes)
         for device in asked.devices:
             decide = _decider(experiment, network, views, device)
             told = {
@@ -117,7 +117,7 @@ def _entries(paths: Sequence[Path], asked: Asked, folder: Path, progress: Progre
                 "model": experiment.model.name,
                 "change": change,
                 "device": _device(device),
-                "input": {name: list(shape) for name, shape in shapes.items()},
+                "input": {name: list(shape) for name, shape in fitting.shapes(experiment, sizes).items()},
                 "parameters": sum(one.numel() for one in network.parameters()),
                 "before_ms": before_ms,
             }
@@ -164,16 +164,8 @@ def _cache(folder: Path) -> Iterator[None]:
             os.environ["FLEETING_CACHE"] = before
 
 
-def _shapes(experiment: Experiment, views: Sequence[View]) -> dict[str, tuple[int, ...]]:
-    """Of what the network sees: the pictures as the recipe crops them."""
-    side = config.recipe(experiment).crop
-    return {name: tuple(_tensor(array, side).shape[1:]) for name, array in views[0].x.items()}
-
-
-def _network(experiment: Experiment, shapes: dict[str, tuple[int, ...]]) -> nn.Module:
-    model = plugins.load("models", experiment.model.name)
-    count = len(stages.classes(experiment))
-    network: nn.Module = model.build(shapes, count, config.options("models", experiment.model))
+def _network(experiment: Experiment, sizes: dict[str, tuple[int, ...]]) -> nn.Module:
+    network = fitting.built(experiment, sizes, len(stages.classes(experiment)))
     if not any(True for _ in network.parameters()):
         raise UserError(
             f"{experiment.name}: want a network whose size is known before training, got {experiment.model.name}, "

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from fleeting import augment, counting, metrics, samples
+from fleeting import augment, counting, dealing, metrics, samples
 from fleeting.errors import UserError
 from fleeting.recipe import Recipe as Recipe
 from fleeting.records import Array, Samples
+from fleeting.samples import tested as tested
 
 _IN_MEMORY_BYTES = 1 << 30
 _MESA_BEGINS = 0.25
@@ -70,7 +71,7 @@ def fit(network: nn.Module, train: Samples, valid: Samples | None, recipe: Recip
     if recipe.patience and valid is None:
         train, valid = split_groups(train, recipe.inner_share, context.seed)
     if valid is not None:
-        valid = samples.tested(valid)
+        valid = tested(valid)
     network.to(context.device).train()
     loader = _Loader(train, recipe, context)
     optimiser = _optimiser(network, recipe)
@@ -120,7 +121,7 @@ def split_groups(train: Samples, share: float, seed: int) -> tuple[Samples, Samp
     Raises:
         UserError: fewer than two subjects.
     """
-    groups = np.array([str(key).rpartition("/")[0] for key in train.keys[train.rows]])
+    groups = np.array([dealing.group(str(key)) for key in train.keys[train.rows]])
     subjects = np.unique(groups)
     if len(subjects) < 2:
         raise UserError("want at least two training subjects to split, got one; set recipe.patience = 0")

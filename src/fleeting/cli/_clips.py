@@ -101,8 +101,9 @@ def doctor(
     """Checks a corpus, or a run, against what is published, row by row; of an experiment, who is in which part."""
     from fleeting import config
     from fleeting import doctor as checks
-    from fleeting import quality as pictures
 
+    if quality:
+        from fleeting import quality as pictures
     measured = []
     with progress_bar(quiet=json_) as progress:
         if what.endswith(".toml"):
@@ -117,10 +118,10 @@ def doctor(
                 raise UserError(f"want a dataset or an experiment file to measure its pictures, got the run {what}")
             found = checks.examine_run(Path(what))
         else:
-            clips, folder = plugins.load("datasets", what), root or config.root(what)
+            loader, folder = plugins.load("datasets", what), root or config.root(what)
             found = checks.examine(what, folder, deep)
             if quality:
-                measured = pictures.of_corpus(what, clips.load(folder), changes or [], progress)
+                measured = pictures.of_corpus(what, loader.load(folder), changes or [], progress)
     if json_:
         return print_json(checks.plain(found) | ({"quality": pictures.plain(measured)} if quality else {}))
     output.print(checks.text(found), markup=False, soft_wrap=True)

@@ -71,6 +71,8 @@ class FrameOptions(_timm.Start, frozen=True, extra="forbid"):
             what is left in the end. It wants frames that are seen together (``input.views = "together"``). The
             study's future work.
         memory: width of the recurrent layer.
+        mean, std: pictures in 0..1 minus `mean`, over `std`, of red, green and blue: those that the weights of "hub"
+            were trained with.
     """
 
     drop_path: float = Field(0.1, ge=0, lt=1)
@@ -79,6 +81,8 @@ class FrameOptions(_timm.Start, frozen=True, extra="forbid"):
     frozen: int = Field(0, ge=0)
     over_time: Literal["none", "lstm", "gru"] = "none"
     memory: int = Field(256, ge=1)
+    mean: Three = IMAGENET_MEAN
+    std: Spread = IMAGENET_STD
 
 
 class Picture(NamedTuple):
@@ -121,19 +125,6 @@ def picture(shapes: Mapping[str, tuple[int, ...]], options: FrameOptions, model:
     return Picture(shape[-1], shape[1] if together else None)
 
 
-def freeze(parts: Iterable[Iterable[nn.Parameter]], count: int, model: str) -> None:
-    """Makes the parameters of the first `count` parts stay as they are.
-
-    Raises:
-        UserError: there are fewer parts.
-    """
-    found = [list(part) for part in parts]
-    if count > len(found):
-        raise UserError(f"{model}: want at most {len(found)} parts that stay as they are, got {count}; lower frozen")
-    for parameter in (parameter for part in found[:count] for parameter in part):
-        parameter.requires_grad_(False)
-
-
 class FrameNetwork(nn.Module):
     """A network of timm on frames. One of the family says what `encode` and `decide` are.
 
@@ -145,14 +136,38 @@ class FrameNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layers: nn.Module, given: Picture, mean: Three, std: Three) -> None:
+    def __init__(self, layers: nn.Module, given: Picture, options: FrameOptions) -> None:
         super().__init__()
         self.notices: tuple[str, ...] = ()
         self.layers = layers
         self.length = given.length
         # not saved: what is saved has timm's names alone behind one word, which `_timm.start` takes back
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(options.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(options.std).view(3, 1, 1), persistent=False)
+
+    def begin(
+        self, model: str, pretrained: str, fresh: str, parts: Iterable[Iterable[nn.Parameter]], options: FrameOptions
+    ) -> None:
+        """Gives the network its first weights, and makes the parameters of its first parts stay as they begin.
+
+        Args:
+            model: its name, for complaints.
+            pretrained: timm's name for what the weights are of.
+            fresh: pattern of the names of the classes' own layer.
+            parts: of the network, in order.
+            options: see there.
+
+        Raises:
+            UserError: as `_timm.start`, or there are fewer parts than `options.frozen`.
+        """
+        self.notices = _timm.start(self.layers, pretrained, options, [fresh], model)
+        found, count = [list(part) for part in parts], options.frozen
+        if count > len(found):
+            raise UserError(
+                f"{model}: want at most {len(found)} parts that stay as they are, got {count}; lower frozen"
+            )
+        for parameter in (parameter for part in found[:count] for parameter in part):
+            parameter.requires_grad_(False)
 
     def forward(self, frame: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
         """Logits (B, C) of frames (B, 1 or 3, S, S), or of frames together (B, 1 or 3, T, S, S), in 0..1."""

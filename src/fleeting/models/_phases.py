@@ -155,7 +155,7 @@ def _searched(
     """The best configuration of the chosen search; both are written down."""
     options: Options = network.options
     budget = Budget(options.population, options.generations, options.crossover, options.mutation)
-    known, decisive = store.trials(), _tested(inner)
+    known, decisive = store.trials(), training.tested(inner)
     trials: list[Trial] = []
 
     def fitness(one: Configuration) -> float:
@@ -170,12 +170,6 @@ def _searched(
     best = min((trial for trial in trials if trial.search == options.search), key=lambda trial: trial.loss)
     _write_down(trials, best, context)
     return best.configuration
-
-
-def _tested(inner: Samples) -> Samples:
-    """Without views that are for training only, as wherever something is tested."""
-    keep = ~inner.train_only[inner.rows]
-    return replace(inner, rows=inner.rows[keep], y=None if inner.y is None else inner.y[keep])
 
 
 def _loss(network: nn.Module, inner: Samples, recipe: Recipe, device: str) -> float:
@@ -201,7 +195,7 @@ class _Scratch:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         if folder is not None:
-            with _writing(folder):
+            with files.unwritable(folder):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, network: nn.Module, context: Context) -> None:
@@ -246,20 +240,9 @@ class _Scratch:
     def add(self, one: Configuration, loss: float) -> None:
         if self.folder is not None:
             path = self.folder / _TRACE
-            with _writing(path), path.open("a", encoding="utf-8", newline="\n") as stream:
+            with files.unwritable(path), path.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(",".join(map(repr, (loss, one.factor, *one.sparsity))) + "\n")
 
     def clear(self) -> None:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """A full disk, or a folder without permission, in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise files.Unwritable(
-            f"{path}: cannot be written ({error.strerror or error}); free some space, then run the same command again"
-        ) from error

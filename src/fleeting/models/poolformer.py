@@ -32,8 +32,6 @@ class Options(_frames.FrameOptions, frozen=True, extra="forbid"):
         dims: widths of the stages, each another than the one before it: timm halves the map only where it changes.
         layer_scale: what the learned factor a channel of a branch begins with.
         stem_stride: 4; less for small pictures (1 for 28 x 28), "auto": what leaves a map of at least 28 x 28.
-        mean, std: pictures in 0..1 minus `mean`, over `std`, of red, green and blue: those that the weights of "hub"
-            were trained with.
     """
 
     variant: Literal["m36", "m48"] = "m36"
@@ -41,8 +39,6 @@ class Options(_frames.FrameOptions, frozen=True, extra="forbid"):
     dims: _Four = (96, 192, 384, 768)
     layer_scale: float = Field(1e-6, gt=0, allow_inf_nan=False)
     stem_stride: Literal[1, 2, 4, 8, "auto"] = 4
-    mean: _frames.Three = _frames.IMAGENET_MEAN
-    std: _frames.Spread = _frames.IMAGENET_STD
 
     @model_validator(mode="after")
     def _check(self) -> Options:
@@ -95,10 +91,9 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
     given = _frames.picture(shapes, options, "poolformer")
     layers = _layers(_stride(given.side, options.stem_stride), classes, options)
     layers.head.fc = _over_time.classifier(layers.head.fc, options.dims[-1], classes, options, given.length)
-    network = PoolFormer(layers, given, options.mean, options.std)
-    network.notices = _timm.start(layers, f"poolformer_{options.variant}", options, ["head.fc.*"], "poolformer")
-    parts = [layers.stem, *layers.stages]
-    _frames.freeze([part.parameters() for part in parts], options.frozen, "poolformer")
+    network = PoolFormer(layers, given, options)
+    parts = [part.parameters() for part in (layers.stem, *layers.stages)]
+    network.begin("poolformer", f"poolformer_{options.variant}", "head.fc.*", parts, options)
     return network
 
 

@@ -31,8 +31,6 @@ class Options(_frames.FrameOptions, frozen=True, extra="forbid"):
             28.
         window: side of a window, of a smaller map the map's; "auto": the last map's side, as published: 7 at 224, 12
             at 384. Maps that windows do not fill are padded.
-        mean, std: pictures in 0..1 minus `mean`, over `std`, of red, green and blue: those that the weights of "hub"
-            were trained with.
     """
 
     depths: tuple[_frames.Some, _frames.Some, _frames.Some, _frames.Some] = (2, 2, 18, 2)
@@ -41,8 +39,6 @@ class Options(_frames.FrameOptions, frozen=True, extra="forbid"):
     mlp: int = Field(4, ge=1)
     patch: Literal[1, 2, 4, 8, "auto"] = 4
     window: _frames.Some | Literal["auto"] = "auto"
-    mean: _frames.Three = _frames.IMAGENET_MEAN
-    std: _frames.Spread = _frames.IMAGENET_STD
 
     @model_validator(mode="after")
     def _check(self) -> Options:
@@ -96,11 +92,10 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
         mlp_ratio=float(options.mlp), drop_rate=options.dropout, drop_path_rate=options.drop_path,
     )  # fmt: skip
     layers.head.fc = _over_time.classifier(layers.head.fc, 8 * options.dim, classes, options, given.length)
-    network = Swin(layers, given, options.mean, options.std)
+    network = Swin(layers, given, options)
     pretrained = f"swin_base_patch4_{'window12_384' if given.side > 304 else 'window7_224'}"
-    network.notices = _timm.start(layers, pretrained, options, ["head.fc.*"], "swin")
-    parts = [layers.patch_embed, *layers.layers]
-    _frames.freeze([part.parameters() for part in parts], options.frozen, "swin")
+    parts = [part.parameters() for part in (layers.patch_embed, *layers.layers)]
+    network.begin("swin", pretrained, "head.fc.*", parts, options)
     return network
 
 

@@ -31,8 +31,6 @@ class Options(_frames.FrameOptions, frozen=True, extra="forbid"):
             which is 32 at 224 and 4 or 6 in pictures of 28 or 36.
         dim: width. depth: blocks. head_width: channels of an attention head. mlp: width of the hidden layer of a
             block's MLP in units of `dim`.
-        mean, std: pictures in 0..1 minus `mean`, over `std`, of red, green and blue: those that the weights of "hub"
-            were trained with.
     """
 
     patch: _frames.Some | Literal["auto"] = 32
@@ -89,12 +87,10 @@ def build(shapes: Mapping[str, tuple[int, ...]], classes: int, options: Options)
         drop_rate=options.dropout, drop_path_rate=options.drop_path,
     )  # fmt: skip
     layers.head = _over_time.classifier(layers.head, options.dim, classes, options, given.length)
-    kind = ViT if given.length is not None else Alone
-    network = kind(layers, given, options.mean, options.std)
+    network = (ViT if given.length is not None else Alone)(layers, given, options)
     pretrained = f"vit_base_patch{patch if patch == 16 else 32}_{384 if given.side > 304 else 224}"
-    network.notices = _timm.start(layers, pretrained, options, ["head.*"], "vit")
     first = [*layers.patch_embed.parameters(), layers.cls_token, layers.pos_embed]
-    _frames.freeze([first, *(block.parameters() for block in layers.blocks)], options.frozen, "vit")
+    network.begin("vit", pretrained, "head.*", [first, *(block.parameters() for block in layers.blocks)], options)
     return network
 
 

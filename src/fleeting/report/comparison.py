@@ -95,7 +95,7 @@ _CAPTION = (
 
 def _over_splits(first: Reading, other: Reading) -> list[dict[str, Any]]:
     """As `scoring.repeated`, on what both runs tested in the same seed."""
-    if first.run.classes != other.run.classes:
+    if not _drawn(first, other):
         return []
     tables = [predictions.table(reading.run) for reading in (first, other)]
     places = [list(zip(table["seed"], table["key"], strict=True)) for table in tables]
@@ -104,9 +104,14 @@ def _over_splits(first: Reading, other: Reading) -> list[dict[str, Any]]:
     return scoring.repeated([first.run, other.run], kept, "uf1") if both else []
 
 
+def _drawn(first: Reading, other: Reading) -> bool:
+    """Whether both have the same classes, and seeds that draw test parts of their own."""
+    return first.run.classes == other.run.classes and all(repeats.drawn(one.run.folds) for one in (first, other))
+
+
 def _apart(first: Reading, other: Reading) -> Text | None:
     """That two runs over random splits did not draw the same ones, which nobody would miss."""
-    if first.run.classes != other.run.classes or not all(repeats.drawn(one.run.folds) for one in (first, other)):
+    if not _drawn(first, other):
         return None
     return Text(
         f"{other.label} and {first.label} both draw their test parts, but there are fewer than two seeds in which both "
@@ -117,11 +122,7 @@ def _apart(first: Reading, other: Reading) -> Text | None:
 
 
 def _splits(first: Reading, other: Reading, found: Mapping[str, Any]) -> Splits:
-    # `repeated` subtracts the later run from the first
-    low, high = found["corrected"]["interval"]
-    values = [0.0 - value for value in found["by_seed"].values()]
-    label = f"{other.title(found['part'])} minus {first.title(found['part'])}"
-    return Splits(label, values, 0.0 - found["mean"], 0.0 - high, 0.0 - low)
+    return Splits.of(f"{other.title(found['part'])} minus {first.title(found['part'])}", found)
 
 
 def _row(first: Reading, other: Reading, found: Mapping[str, Any]) -> list[Cell]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fleeting.report.drawing import Drawing, Figure, both, mark, scale, signed
 
@@ -54,6 +55,13 @@ class Splits:
     mean: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, label: str, found: Mapping[str, Any]) -> Splits:
+        """The later run minus the first, of one of `scoring.repeated`, which subtracts the later one."""
+        low, high = found["corrected"]["interval"]
+        values = [0.0 - value for value in found["by_seed"].values()]
+        return cls(label, values, 0.0 - found["mean"], 0.0 - high, 0.0 - low)
 
 
 # --- an interval, small enough for a table cell

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fleeting import predictions, runs, scoring
+from fleeting import dealing, predictions, runs, scoring
 from fleeting.errors import UserError
 from fleeting.report.strip import Person
 
@@ -148,15 +148,6 @@ def overlap(reading: Reading) -> tuple[int, int] | None:
     """Of the clips that are tested, how many are of people with other clips in the same fold outside its test part,
     and how many there are; None where no such person is, as it should be. A clip counts once a seed.
     """
-    everyone = Counter(_group(key) for key in reading.run.clips)
-    met = tested = 0
-    for parts in reading.run.folds.values():
-        inside = Counter(_group(key) for keys in parts.values() for key in keys)
-        met += sum(count for group, count in inside.items() if count < everyone[group])
-        tested += inside.total()
+    met = sum(one.tested for one in dealing.partly(reading.run.clips, reading.run.folds))
+    tested = sum(len(keys) for parts in reading.run.folds.values() for keys in parts.values())
     return (met, tested) if met else None
-
-
-def _group(key: str) -> str:
-    """Corpus and subject of a clip."""
-    return key.rpartition("/")[0]

@@ -119,15 +119,9 @@ class Board:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Around all that reads and then writes: no other process writes meanwhile."""
-        with files.locked(self.folder / "study.lock"):
-            try:
-                _mend(self.folder / "study.journal")
-                yield
-            except OSError as error:
-                raise files.Unwritable(
-                    f"{self.folder}: cannot be written ({error.strerror or error}); free some space, then run the same "
-                    "command again"
-                ) from error
+        with files.locked(self.folder / "study.lock"), files.unwritable(self.folder):
+            _mend(self.folder / "study.journal")
+            yield
 
     def take(self) -> Any:
         """The next trial; None if the study is complete, False if others work on all that is left. Inside `writing`."""

@@ -57,14 +57,10 @@ def work(folder: Path, plan: Plan, progress: Progress = quiet) -> None:
 def _one(board: study.Board, trial: Any) -> None:
     value, error = None, ""
     try:
-        value = objective.score(board.plan, study.values(board.plan, trial.params), board.folder / "trials")
+        with files.unwritable(board.folder):
+            value = objective.score(board.plan, study.values(board.plan, trial.params), board.folder / "trials")
     except files.Unwritable:  # a full disk is no fault of the values: the trial is lost, and asked for again
         raise
-    except OSError as failure:
-        raise files.Unwritable(
-            f"{board.folder}: cannot be written ({failure.strerror or failure}); mend that, then run the same command "
-            "again"
-        ) from failure
     except UserError as failure:
         error = str(failure)
     if value is not None and value != value:
